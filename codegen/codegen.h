@@ -1,0 +1,39 @@
+// From a fused graph to C, and from C to code.
+#ifndef TENON_CODEGEN_CODEGEN_H
+#define TENON_CODEGEN_CODEGEN_H
+#include "ir/ir.h"
+#include "ir/target.h"
+
+// ---- targets (codegen/targets/) -------------------------------------------------------------------------------------
+const Target *target_find(const char *name, Diags *diags);   // "native": the best this machine runs; NULL with an error that lists the names
+int target_list(const Target **targets);                      // all that are known
+bool target_runs_here(const Target *target);                  // CPUID, XCR0, the kernel's permission for AMX
+
+// ---- C (codegen/emit.c) ---------------------------------------------------------------------------------------------
+typedef enum { FLAVOUR_JIT, FLAVOUR_INTRINSICS } Flavour;     // Clang's builtins without headers; <immintrin.h>/<arm_neon.h> for any compiler
+
+// A packed weight: what goes where in the blob's weight section.
+typedef struct Plan Plan;     // kernels, step, weight layout, memory plan of one module for one target
+Plan *plan_new(const Module *module, const Target *target, const char *const *input_names, int input_count, Diags *diags);   // NULL with errors
+void plan_free(Plan *plan);
+uint64_t plan_weights_bytes(const Plan *plan);
+// Packs all weights, in order of offset, into `write` (streaming, bounded memory). `progress` may be NULL.
+bool plan_pack(const Plan *plan, bool (*write)(void *to, const void *bytes, size_t length), void *to,
+               void (*progress)(void *, uint64_t done, uint64_t total), void *progress_to, Diags *diags);
+// The whole C text: prelude, kernels, step, `const tn_program tn_model`.
+void plan_emit(const Plan *plan, Flavour flavour, uint64_t blob_hash, Text *out);
+uint64_t plan_arena_bytes(const Plan *plan);
+uint64_t plan_page_bytes(const Plan *plan);
+
+// ---- Clang, LLVM, linking (codegen/clang.cpp, codegen/jit.c, codegen/link.c) ------------------------------------------
+typedef enum { EMIT_OBJECT, EMIT_LLVM_IR, EMIT_ASSEMBLY, EMIT_PTX } EmitKind;
+typedef struct { const char *triple, *cpu; const char *const *features; int feature_count; int optimization; bool pic; } ClangOptions;   // features "+avx512f"
+// Compiles one C file held in memory, in process. Errors of generated code are our own bugs: the message says so and names the place.
+bool clang_compile(const char *name, const char *c, size_t length, const ClangOptions *options, EmitKind kind, Text *out, Diags *diags);
+void target_clang_options(const Target *target, ClangOptions *options);
+
+typedef struct Jit Jit;
+Jit *jit_load(const void *object, size_t length, Diags *diags);   // ORC LLJIT over an object file
+void *jit_symbol(Jit *jit, const char *name);                     // NULL when absent
+void jit_free(Jit *jit);
+#endif

@@ -1,0 +1,31 @@
+// Storage formats of weights to float32, exactly as their specification says (ggml's reference dequantization, OCP MX and FP8, IEEE binary16).
+#ifndef TENON_IR_DEQUANT_H
+#define TENON_IR_DEQUANT_H
+#include "ir/ir.h"
+
+// `n` elements (a multiple of the block size) from `from` to float32. Every format of dtypes.def; integers and bool convert by value.
+void dequantize_row(DType dtype, const void *from, float *to, int64_t n);
+
+// Any block format as integers: w[k] = scale[g]·code[k] + minimum[g], or scale[g]·table[code[k]] where the format has a table (then minimum is 0).
+// g = k / group. The products are those of dequantize_row, bit for bit: scale·code rounded, then + minimum rounded.
+typedef struct {
+    int group;                 // 16 or 32
+    int bits;                  // 4 (codes 0…15) or 8 (codes -128…127)
+    bool has_minimum;
+    bool scale_is_f16;         // every scale and minimum is a binary16 value
+    const float *table;        // 16 entries, or NULL
+} GroupedFormat;
+bool grouped_format(DType dtype, GroupedFormat *format);   // false for types with block size 1 or 0
+// One row of n elements into codes[n] (int8 each), scales[n/group], minimums[n/group].
+void grouped_row(DType dtype, const void *from, int64_t n, int8_t *codes, float *scales, float *minimums);
+
+uint16_t f32_to_f16(float value);      // round to nearest even
+float f16_to_f32(uint16_t bits);
+uint16_t f32_to_bf16(float value);     // round to nearest even; NaN stays NaN
+
+// Rows [row, row+n) of a weight as the graph sees it (slices and transposes applied), dequantized: n × last-dimension floats.
+// A weight of rank 3 counts its rows over the first two dimensions. The weight has bytes or data.
+void weight_rows_f32(const Weight *weight, int64_t row, int64_t n, float *to);
+// The stored bytes of one row, when rows are contiguous in the source (no transpose); NULL otherwise.
+const void *weight_row_bytes(const Weight *weight, int64_t row);
+#endif

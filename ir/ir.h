@@ -1,0 +1,178 @@
+// The graph IR: a module of functions over values, and the weights they read.
+//
+// A block of the model is one function for each distinct set of shapes and attributes; the model calls it with the weights of each layer. So
+// nothing is unrolled but the calls themselves. `moe` names a function for its expert and passes *arrays* of weights, one element an expert.
+// A fused region is a function too (`kernel` is set): passes outline, the interpreter runs it as a call, codegen makes it one kernel.
+//
+// Text (docs/ir.md): it parses back to itself.
+//
+//   weight @blk.0.attn_q.weight : q4_1[576, 576]
+//   func @decoder(%x: f32[T, 576]; %wq: q4_1[576, 576], %gate: 16 x f32[896, 512]) -> f32[T, 576] {
+//     %h: f32[T, 576] = rms_norm %x, %attn_norm {eps=1e-05, offset=0}
+//     …
+//     return %y
+//   }
+//   main @model(%tokens: i32[T]) -> f32[T, 49152] {
+//     %x: f32[T, 576] = embedding %tokens, @token_embd.weight
+//     %x1: f32[T, 576] = call %x, @blk.0.attn_q.weight, [@e0, @e1] {block=@decoder}
+//   }
+#ifndef TENON_IR_IR_H
+#define TENON_IR_IR_H
+
+#include "ir/base.h"
+
+// ---- types --------------------------------------------------------------------------------------------------------
+
+typedef enum {
+#define DTYPE(id, name, block, bytes, meaning) DT_##id,
+#include "ir/dtypes.def"
+#undef DTYPE
+    DT_CACHE,   // stands for a KV cache between cache_write and attend; no shape
+    DT_COUNT
+} DType;
+
+typedef struct { const char *name; int block, bytes; const char *meaning; } DTypeInfo;
+extern const DTypeInfo dtype_info[DT_COUNT];
+DType dtype_parse(const char *name);   // DT_COUNT when there is none
+
+enum { MAX_RANK = 6 };
+enum { DIM_T = -1, DIM_S = -2, DIM_R = -3 };   // symbolic sizes; only ever dims[0]
+
+typedef struct { DType dtype; int rank; int64_t dims[MAX_RANK]; } Type;
+
+bool type_equal(const Type *a, const Type *b);
+int64_t type_row_elements(const Type *type);   // product of the sizes after a symbolic first one (of all, when there is none)
+// Bytes of a tensor whose shape is constant, rows of blocks included; false when it overflows or the last dimension is no multiple of the block.
+bool type_bytes(const Type *type, uint64_t *bytes);
+void type_text(const Type *type, Text *out);   // f32[T, 576]
+
+// ---- weights ------------------------------------------------------------------------------------------------------
+
+// Where a weight's bytes come from: a tensor of a file (or bytes in memory), then rows first, first+step, … of its first dimension,
+// or element `index` of its first dimension; then, if said, the last two dimensions swapped.
+typedef struct {
+    const char *name;          // unique in the module: the tensor's name, with its slice when it has one
+    Type type;                 // after slicing and transposing: what the graph sees
+    const char *tensor;        // the source tensor's name, or NULL when `data` holds the values (dequantized f32, i32 or bool, row-major)
+    Type source;               // the source tensor's type
+    int64_t index;             // -1, or the element of the source's first dimension that is taken
+    int64_t first, step, rows; // the rows taken (after index): first + i·step, i < rows; step 0: all rows
+    bool transpose;            // the last two dimensions are swapped after slicing (only for block size 1)
+    const void *bytes;         // the source tensor's bytes (mapped file or memory), NULL in IR text without files
+    const void *data;
+    DType quantize_to;         // what the quantize pass decided: DT_COUNT to keep as stored, else the type codegen stores
+    int id;                    // index in the module
+} Weight;
+
+// ---- functions ----------------------------------------------------------------------------------------------------
+
+typedef enum {
+#define OP(id, name, operands, attributes, flags, meaning) OP_##id,
+#include "ir/ops.def"
+#undef OP
+    OP_COUNT
+} OpId;
+
+enum { ELEMENTWISE = 1, ROWWISE = 2, SHAPE = 4, TOKEN = 8, SEQUENCE = 16, STATE = 32, CALL = 64, INTERNAL = 128 };
+
+typedef struct { const char *name; bool weight, optional, variadic; } OperandSpec;
+typedef struct { const char *name; char kind; bool required; double number; const char *text; const char *choices; } AttrSpec;   // kind as in ops.def
+enum { MAX_OPERANDS = 6, MAX_ATTRS = 8 };
+typedef struct {
+    const char *name, *meaning, *operands_text, *attrs_text;
+    unsigned flags;
+    int operand_count, attr_count;
+    OperandSpec operands[MAX_OPERANDS];
+    AttrSpec attrs[MAX_ATTRS];
+} OpInfo;
+const OpInfo *op_info(OpId op);          // parsed from ops.def once
+OpId op_find(const char *name);          // OP_COUNT when there is none
+
+typedef struct Node Node;
+typedef struct Func Func;
+typedef struct Module Module;
+
+typedef enum { VALUE_INPUT, VALUE_PARAM, VALUE_RESULT, VALUE_WEIGHT } ValueKind;
+
+typedef struct Value {
+    ValueKind kind;
+    const char *name;          // without sigil; unique in its function; the user's name where there is one
+    Type type;
+    int count;                 // VALUE_PARAM and VALUE_WEIGHT: 0 plain, n > 0 an array of n weights of this type
+    Node *node;                // VALUE_RESULT: who makes it
+    int index;                 // which input, parameter or result
+    Weight **weights;          // VALUE_WEIGHT: max(count, 1) of them (only in main)
+} Value;
+
+typedef struct {
+    const char *name;          // from the op's attribute spec
+    char kind;                 // f i b e s t g
+    double number;             // f, i, b, t (a DType)
+    int64_t sizes[MAX_RANK * 4]; int size_count;   // s: DIM_T and so on allowed
+    const char *text;          // e
+    Func *func;                // g
+} Attr;
+
+struct Node {
+    OpId op;
+    int operand_count; Value **operands;   // NULL: absent
+    int result_count;  Value **results;
+    int attr_count;    Attr *attrs;        // all of the spec's, defaults filled in, in its order
+    Loc loc;
+    const char *label;                     // call: the user's indices for messages and names, "layer=3"; may be NULL
+};
+
+struct Func {
+    Module *module;
+    const char *name;
+    bool kernel;                           // a fused region
+    Loc loc;
+    int input_count;  Value **inputs;
+    int param_count;  Value **params;
+    int node_count, node_capacity; Node **nodes;   // in execution order
+    int result_count; Value **results;
+};
+
+struct Module {
+    Arena *arena;
+    const char *name;
+    int64_t context;                       // the longest sequence
+    int weight_count, weight_capacity; Weight **weights;
+    int func_count, func_capacity; Func **funcs;   // callees before callers; main last
+    Func *main;
+};
+
+// ---- building -----------------------------------------------------------------------------------------------------
+
+Module *module_new(Arena *arena, const char *name);
+Func *func_new(Module *module, const char *name);                     // appended; the name is made unique
+Value *func_input(Func *func, const char *name, Type type);
+Value *func_param(Func *func, const char *name, Type type, int count);
+Value *func_weights(Func *func, Weight **weights, int count);         // count 0: one plain weight
+Weight *module_weight(Module *module, const Weight *like);            // added, or the equal one that is there
+// Appends a node: attributes are given for those that differ from the default; result types are inferred. Returns NULL when the operands do not
+// fit, with an error at `loc` in diags (in the user's terms: shapes, names). `names`: a name for each result, or NULL.
+Node *func_node(Func *func, OpId op, Value *const *operands, int operand_count, const Attr *attrs, int attr_count,
+                const char *const *names, Loc loc, Diags *diags);
+bool node_infer(Node *node, Type *results, int *result_count, Diags *diags);   // what its operands and attributes say; room for 64 results
+Attr attr_number(const char *name, double value);
+Attr attr_text(const char *name, const char *value);
+Attr attr_sizes(const char *name, const int64_t *sizes, int count);
+Attr attr_func(const char *name, Func *func);
+const Attr *node_attr(const Node *node, const char *name);            // never NULL for a name of the spec
+double node_number(const Node *node, const char *name);
+int64_t node_int(const Node *node, const char *name);
+void func_uses(const Func *func, const Value *value, int *nodes, int *returns);   // how often used
+void func_replace_uses(Func *func, Value *old, Value *by);
+void func_remove(Func *func, Node *node);
+uint64_t func_structure_hash(const Func *func);   // names and places left out: equal for equal computations (callees by their own hash)
+bool func_structure_equal(const Func *a, const Func *b);
+
+// ---- text, verification -------------------------------------------------------------------------------------------
+
+void module_print(const Module *module, Text *out);
+// NULL with errors in diags when it does not parse or verify.
+Module *module_parse(Arena *arena, const char *file, const char *text, size_t length, Diags *diags);
+bool module_verify(const Module *module, Diags *diags);
+
+#endif

@@ -1,0 +1,25 @@
+// Passes over the graph IR, in the order of pipeline.def. A pass sees the graph, its options and the diagnostics sink; passes never call each other.
+#ifndef TENON_PASSES_PASSES_H
+#define TENON_PASSES_PASSES_H
+#include "ir/ir.h"
+#include "ir/target.h"
+
+typedef struct {
+    const Target *target;
+    const char *quantize;         // --quant: as-stored (NULL means that), w8a8, f16, bf16 …
+    // the driver:
+    const char *only;             // --passes: a comma-separated list instead of all; "none": none
+    const char *skip;             // --skip-pass
+    const char *print_after;      // all, or a pass's name; NULL: nothing
+    bool timing;
+    bool verify;                  // after each pass; always in debug builds
+    FILE *print_to;               // for print_after
+    const char *reproducer;       // where to leave the IR when a pass breaks it (repro.tir); NULL: do not
+} PassOptions;
+
+typedef struct { const char *phase, *name; int level; const char *needs, *meaning; bool (*run)(Module *, const PassOptions *, Diags *); } Pass;
+extern const Pass passes[];
+extern const int pass_count;
+
+bool run_passes(Module *module, const PassOptions *options, Diags *diags);
+#endif

@@ -1,0 +1,61 @@
+// The contract between generated code and the run time. This file is printed, as it stands, at the head of every generated C file, so it
+// includes nothing and defines only what that code needs.
+//
+// A step runs some tokens of some sequences through the model. Every thread of a team calls `run` with the same step; generated code divides
+// each kernel's tasks among the team and calls `barrier` between dependent kernels. `run` keeps no state but the arena and the KV pages.
+#ifndef TENON_RUNTIME_ABI_H
+#define TENON_RUNTIME_ABI_H
+
+#define TN_ABI 1
+
+typedef struct tn_step {
+    const unsigned char *weights;      // the blob's weight section (mapped, page-aligned)
+    unsigned char *arena;              // tn_program.arena_bytes, 64-byte aligned, contents undefined between steps
+    const int *const *inputs;          // each [tokens]: token ids, then the model's other inputs
+    const int *position;               // [tokens]: position in its sequence
+    const int *sequence;               // [tokens]: 0 … sequences-1, the row of `pages` it uses
+    const int *first;                  // [sequences + 1]: a sequence's rows in this step are first[s] … first[s+1]-1, in order of position
+    const int *keep;                   // [rows]: the rows whose output is asked for (output TN_PER_ROW), in increasing order
+    unsigned char *const *pages;       // [sequences × pages_per_sequence]: KV pages, each tn_program.page_bytes, 64-byte aligned
+    float *out;                        // [rows or sequences or tokens, out_width] by tn_program.out_kind
+    int tokens, sequences, rows, pages_per_sequence;
+} tn_step;
+
+typedef struct tn_worker {
+    int index, count;                              // this thread, and how many there are
+    void (*barrier)(struct tn_worker *worker);     // returns when every thread of the team has called it; NULL when count is 1
+    void *team;
+    unsigned long long *kernel_ns;                 // NULL, or [kernel_count]: thread 0 adds each kernel's nanoseconds (clock: tn_worker.now)
+    unsigned long long (*now)(void);
+} tn_worker;
+
+typedef struct tn_kernel_info {
+    const char *name;                              // linear_f32_q4_1_64x16_v4
+    const char *what;                              // decoder: gate, up (model.yaml:31)
+    double weight_bytes, operations;               // of one call, and of one call and token
+    int calls;                                     // in a step
+} tn_kernel_info;
+
+enum { TN_PER_TOKEN, TN_PER_ROW, TN_PER_SEQUENCE };   // out_kind
+
+typedef struct tn_program {
+    unsigned abi;                                  // TN_ABI
+    const char *model, *target, *compiler;         // names; compiler: "tenon 0.1.0"
+    unsigned long long blob_hash;                  // of the blob that belongs to it
+    unsigned long long weights_bytes;              // of the blob's weight section
+    unsigned long long arena_bytes;                // for max_tokens and max_rows
+    unsigned long long page_bytes;                 // of one KV page: all caches of page_tokens positions of one sequence; 0: no cache
+    int page_tokens;
+    int context;                                   // the longest sequence
+    int max_tokens, max_rows, max_sequences;       // in one step
+    int input_count;                               // tokens, then others
+    const char *const *input_names;
+    int out_kind, out_width;
+    int causal;                                    // 0: a sequence must come whole in one step
+    int kernel_count;
+    const tn_kernel_info *kernels;
+    void (*run)(const tn_step *step, tn_worker *worker);
+    int (*supported)(void);                        // 1 when this CPU has what the code needs (asks Linux for AMX); called before the first step
+} tn_program;
+
+#endif
