@@ -13,7 +13,7 @@
 #include <stdio.h>
 
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
-#define PRINTF_LIKE(format, first) __attribute__((format(printf, format, first)))
+#define PRINTF_LIKE(text, first) __attribute__((format(printf, text, first)))
 
 // ---- arenas ----------------------------------------------------------------------------------------------------
 
