@@ -46,6 +46,16 @@ int64_t type_row_elements(const Type *type);   // product of the sizes after a s
 bool type_bytes(const Type *type, uint64_t *bytes);
 void type_text(const Type *type, Text *out);   // f32[T, 576]
 
+// How a weight lies in the blob. The layout pass decides; codegen's packer and kernels both read it from here.
+typedef enum {
+    LAYOUT_NONE,       // not decided yet
+    LAYOUT_ROWS,       // row-major float32 or as stored: vectors, tables that are only gathered from
+    LAYOUT_PANELS,     // panels of 64 outputs, K outermost in a panel: what linear reads
+    LAYOUT_TILES,      // int8 panels with 4 consecutive K of one output adjacent: dot-product and tile instructions
+    LAYOUT_COUNT
+} Layout;
+extern const char *const layout_names[LAYOUT_COUNT];   // none rows panels tiles
+
 // ---- weights ------------------------------------------------------------------------------------------------------
 
 // Where a weight's bytes come from: a tensor of a file (or bytes in memory), then rows first, first+step, … of its first dimension,
@@ -61,6 +71,7 @@ typedef struct {
     const void *bytes;         // the source tensor's bytes (mapped file or memory), NULL in IR text without files
     const void *data;
     DType quantize_to;         // what the quantize pass decided: DT_COUNT to keep as stored, else the type codegen stores
+    Layout layout;             // what the layout pass decided
     int id;                    // index in the module
 } Weight;
 
@@ -102,6 +113,8 @@ typedef struct Value {
     Node *node;                // VALUE_RESULT: who makes it
     int index;                 // which input, parameter or result
     Weight **weights;          // VALUE_WEIGHT: max(count, 1) of them (only in main)
+    Layout layout;             // VALUE_PARAM: of every weight bound to it
+    int64_t place;             // memory pass: byte offset in the function's frame; -1: none. Text: `%h: f32[T, 576] at 4096 = …`
 } Value;
 
 typedef struct {
@@ -120,12 +133,15 @@ struct Node {
     int attr_count;    Attr *attrs;        // all of the spec's, defaults filled in, in its order
     Loc loc;
     const char *label;                     // call: the user's indices for messages and names, "layer=3"; may be NULL
+    int64_t frame;                         // memory pass: byte offset of the callee's frame in this function's; -1: none
 };
 
 struct Func {
     Module *module;
     const char *name;
     bool kernel;                           // a fused region
+    int64_t frame_bytes;                   // memory pass: room for its values and its callees' frames
+    int row_factor;                        // memory pass: most rows a token has here: 1, or k in an expert's function
     Loc loc;
     int input_count;  Value **inputs;
     int param_count;  Value **params;
@@ -137,6 +153,7 @@ struct Module {
     Arena *arena;
     const char *name;
     int64_t context;                       // the longest sequence
+    int max_tokens, max_rows, max_sequences;   // most of T, R and S in one step; the memory pass plans for them (defaults 512, 64, 64)
     int weight_count, weight_capacity; Weight **weights;
     int func_count, func_capacity; Func **funcs;   // callees before callers; main last
     Func *main;
