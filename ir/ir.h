@@ -27,7 +27,7 @@ typedef enum {
 #define DTYPE(id, name, block, bytes, meaning) DT_##id,
 #include "ir/dtypes.def"
 #undef DTYPE
-    DT_CACHE,   // stands for a KV cache between cache_write and attend; no shape
+    DT_CACHE,   // stands for a KV cache between cache_write and attend; dims: kv_heads, a key's size, a value's size
     DT_COUNT
 } DType;
 
@@ -108,6 +108,8 @@ typedef enum { VALUE_INPUT, VALUE_PARAM, VALUE_RESULT, VALUE_WEIGHT } ValueKind;
 typedef struct Value {
     ValueKind kind;
     const char *name;          // without sigil; unique in its function; the user's name where there is one
+    const char *user_name;     // the name as it was given, before it was made unique; NULL when none was given
+    const char *origin;        // VALUE_PARAM: a tensor it stands for, for messages; may be NULL
     Type type;
     int count;                 // VALUE_PARAM and VALUE_WEIGHT: 0 plain, n > 0 an array of n weights of this type
     Node *node;                // VALUE_RESULT: who makes it
@@ -147,6 +149,7 @@ struct Func {
     int param_count;  Value **params;
     int node_count, node_capacity; Node **nodes;   // in execution order
     int result_count; Value **results;
+    struct NameSet *names;                 // of its values; kept by the builder
 };
 
 struct Module {
@@ -157,6 +160,7 @@ struct Module {
     int weight_count, weight_capacity; Weight **weights;
     int func_count, func_capacity; Func **funcs;   // callees before callers; main last
     Func *main;
+    struct NameSet *func_names, *weight_names;   // kept by the builder
 };
 
 // ---- building -----------------------------------------------------------------------------------------------------
@@ -167,6 +171,7 @@ Value *func_input(Func *func, const char *name, Type type);
 Value *func_param(Func *func, const char *name, Type type, int count);
 Value *func_weights(Func *func, Weight **weights, int count);         // count 0: one plain weight
 Weight *module_weight(Module *module, const Weight *like);            // added, or the equal one that is there
+void func_return(Func *func, Value *const *values, int count);        // sets the results
 // Appends a node: attributes are given for those that differ from the default; result types are inferred. Returns NULL when the operands do not
 // fit, with an error at `loc` in diags (in the user's terms: shapes, names). `names`: a name for each result, or NULL.
 Node *func_node(Func *func, OpId op, Value *const *operands, int operand_count, const Attr *attrs, int attr_count,
@@ -182,6 +187,7 @@ int64_t node_int(const Node *node, const char *name);
 void func_uses(const Func *func, const Value *value, int *nodes, int *returns);   // how often used
 void func_replace_uses(Func *func, Value *old, Value *by);
 void func_remove(Func *func, Node *node);
+void func_move(Func *func, Node *node, const Node *before);          // `before` NULL: to the end
 uint64_t func_structure_hash(const Func *func);   // names and places left out: equal for equal computations (callees by their own hash)
 bool func_structure_equal(const Func *a, const Func *b);
 
