@@ -28,8 +28,9 @@ uint64_t tn_hash(const void *bytes, size_t length);
 uint64_t tn_blob_table_hash(const BlobHeader *header);
 
 // ---- mapped files that may shrink (guard.c) ---------------------------------------------------------------------------------
-// Names a mapping for the SIGBUS message (tn_guard_install in tenon.h). `path` must stay valid. Any mapped file: GGUF and safetensors too.
-void tn_guard_add(const char *path, const void *base, size_t length);
+// Names a mapping for the SIGBUS message (tn_guard_install in tenon.h). `path` must stay valid; `offset`: of `base` in the file. Any mapped file: GGUF and
+// safetensors too.
+void tn_guard_add(const char *path, const void *base, size_t length, uint64_t offset);
 void tn_guard_remove(const void *base);
 
 #endif

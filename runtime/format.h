@@ -5,7 +5,7 @@
 //   SECTION_META       key-value text records, see blob_meta below
 //   SECTION_TOKENIZER  the tokenizer (runtime/tokenizer.h)
 // In an executable the blob is appended, page-aligned, after the image, followed by a BlobTrailer as the file's last bytes. Beside a .so, .o or
-// .c it is a file of its own with the same trailer.
+// .c it is a file of its own with the same trailer. The trailer follows the blob's last byte; the blob's first section starts at 4096 or later.
 #ifndef TENON_RUNTIME_FORMAT_H
 #define TENON_RUNTIME_FORMAT_H
 
@@ -23,7 +23,7 @@ typedef struct { uint32_t kind, reserved; uint64_t offset, length; uint64_t hash
 typedef struct {
     char magic[8];
     uint32_t version, section_count;
-    uint64_t hash;               // XXH3 64 of the section table: names this blob; tn_program.blob_hash repeats it
+    uint64_t hash;               // XXH3 64 of sections[0 … section_count-1]: names this blob; tn_program.blob_hash repeats it
     uint64_t length;             // of the whole blob, without the trailer
     BlobSection sections[8];
 } BlobHeader;
