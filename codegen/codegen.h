@@ -6,7 +6,8 @@
 
 // ---- targets (codegen/targets/) -------------------------------------------------------------------------------------
 const Target *target_find(const char *name, Diags *diags);   // "native": the best this machine runs; NULL with an error that lists the names
-int target_list(const Target **targets);                      // all that are known
+const Target *target_at(int index);                           // all that are known, from 0; NULL past the last
+const char *target_meaning(const Target *target);             // one line
 bool target_runs_here(const Target *target);                  // CPUID, XCR0, the kernel's permission for AMX
 
 // ---- C (codegen/emit.c) ---------------------------------------------------------------------------------------------
@@ -34,6 +35,7 @@ void target_clang_options(const Target *target, ClangOptions *options);
 
 typedef struct Jit Jit;
 Jit *jit_load(const void *object, size_t length, Diags *diags);   // ORC LLJIT over an object file
+Jit *jit_open(const char *path, Diags *diags);                    // a shared object, by the dynamic loader: no LLVM
 void *jit_symbol(Jit *jit, const char *name);                     // NULL when absent
 void jit_free(Jit *jit);
 #endif

@@ -1,0 +1,85 @@
+// ---- prelude: what a row needs ------------------------------------------------------------------------------------------
+// The k largest, largest first, ties to the lower index (selection: k is small).
+TN_NOINLINE void tn_top_k(float *values, int *indices, const float *x, int n, int k) {
+    for (int s = 0; s < k; s++) {
+        int best = -1;
+        for (int i = 0; i < n; i++) {
+            int taken = 0;
+            for (int r = 0; r < s; r++) taken |= indices[r] == i;
+            if (!taken && (best < 0 || x[i] > x[best])) best = i;
+        }
+        values[s] = x[best];
+        indices[s] = best;
+    }
+}
+// Only the `keep` groups whose two largest sum highest take part (DeepSeek-V3, arXiv 2412.19437).
+TN_NOINLINE void tn_top_k_groups(float *values, int *indices, const float *x, int n, int k, int groups, int keep) {
+    int size = n / groups, open[256];
+    float score[256];
+    for (int g = 0; g < groups; g++) {
+        float first = -__builtin_inff(), second = first;
+        for (int i = g * size; i < (g + 1) * size; i++) {
+            if (x[i] > first) { second = first; first = x[i]; }
+            else if (x[i] > second) second = x[i];
+        }
+        score[g] = size > 1 ? first + second : first;
+        open[g] = 0;
+    }
+    for (int s = 0; s < keep; s++) {
+        int best = -1;
+        for (int g = 0; g < groups; g++) if (!open[g] && (best < 0 || score[g] > score[best])) best = g;
+        open[best] = 1;
+    }
+    for (int s = 0; s < k; s++) {
+        int best = -1;
+        for (int i = 0; i < n; i++) {
+            int taken = !open[i / size];
+            for (int r = 0; r < s; r++) taken |= indices[r] == i;
+            if (!taken && (best < 0 || x[i] > x[best])) best = i;
+        }
+        values[s] = x[best];
+        indices[s] = best;
+    }
+}
+TN_NOINLINE void tn_normalize(float *x, int n) {
+    float sum = 0;
+    for (int i = 0; i < n; i++) sum = sum + x[i];
+    for (int i = 0; i < n; i++) x[i] = x[i] / sum;
+}
+TN_NOINLINE void tn_gather(float *to, const float *x, int size, const int *e, int n) {
+    for (int i = 0; i < n; i++) to[i] = x[e[i] < 0 ? 0 : e[i] < size ? e[i] : size - 1];
+}
+// int8 codes of a row: scale = max|x| / 127, codes rounded to nearest even; `padded` codes are written, the last ones 0.
+TN_NOINLINE void tn_quantize_row(signed char *codes, float *scale, const float *x, int n) {
+    tn_v m = tn_splat(0);
+    int i = 0;
+    for (; i + 16 <= n; i += 16) m = tn_max(m, tn_abs(tn_load(x + i)));
+    if (i < n) m = tn_max(m, tn_abs(tn_load_n(x + i, n - i)));
+    float largest = tn_max16(m), inverse = largest > 0 ? 127.0f / largest : 0;
+    *scale = largest / 127.0f;
+    for (i = 0; i < n; i++) codes[i] = (signed char)(int)((x[i] * inverse + 12582912.0f) - 12582912.0f);
+}
+// Keys go transposed into the page ([dim][64 positions]), values as rows: both are then the panels that products read.
+TN_NOINLINE void tn_cache_write(tn_u8 *page, int slot, const float *k, const float *v, int heads, int k_dims, int v_dims, int v_padded, long v_stride) {
+    float *to = (float *)page;
+    for (int h = 0; h < heads; h++, to += 64 * (k_dims + v_padded)) {
+        for (int d = 0; d < k_dims; d++) to[d * 64 + slot] = k[h * k_dims + d];
+        float *row = to + 64 * k_dims + slot * v_padded;
+        for (int d = 0; d < v_dims; d++) row[d] = v[h * v_stride + d];
+        for (int d = v_dims; d < v_padded; d++) row[d] = 0;
+    }
+}
+// A thread's share of n tasks: a contiguous range.
+TN_INLINE void tn_share(const tn_worker *w, long n, long *first, long *last) {
+    *first = n * w->index / w->count;
+    *last = n * (w->index + 1) / w->count;
+}
+typedef struct tn_args {
+    const tn_step *step;
+    const tn_u8 *in[24];
+    tn_u8 *out[24];
+    const tn_u8 *w[32];
+    const int *position, *sequence;      // of each row
+    tn_u64 cache;                        // offset in a KV page
+    int rows;
+} tn_args;
