@@ -1,0 +1,49 @@
+// What an opened program is made of; shared by session.c (steps), sampler.c and generate.c. Not public.
+#ifndef TENON_RUNTIME_ENGINE_H
+#define TENON_RUNTIME_ENGINE_H
+#include <stdbool.h>
+#include "runtime/blob.h"
+#include "runtime/kv.h"
+#include "runtime/team.h"
+#include "runtime/tokenizer.h"
+
+typedef struct {
+    bool used;
+    int *tokens;                 // all of them; the first `done` have been through the model
+    unsigned char *want;         // of each token: its output is asked for
+    int length, done, capacity;
+    PageTable table;
+} Sequence;
+
+// The arrays of a tn_step, made once for the most tokens and sequences.
+typedef struct {
+    int *ids, *position, *sequence, *first, *keep, *handle, *taken;    // handle, taken: of each of the step's sequences
+    const int **inputs;
+    unsigned char **pages; size_t page_room;
+    float *out; size_t out_room;                                       // floats
+    tn_row *rows; int row_count, row_room;
+} StepBuffers;
+
+struct tn_engine {
+    const tn_program *program;
+    const Blob *blob;
+    Blob *own_blob;              // opened by tn_open
+    Tokenizer *tokenizer;        // NULL: the model has none
+    Team *team;
+    KvPool *kv;
+    unsigned char *arena; size_t arena_bytes;
+    int context, chunk;
+    Sequence *sequences; int sequence_count, sequence_capacity;
+    int next;                    // the sequence with which the next step starts
+    StepBuffers step;
+    unsigned long long *kernel_ns;   // NULL unless times are wanted
+};
+
+// tn_open over a blob that is open already and stays the caller's.
+tn_engine *tn_open_blob(const tn_program *program, const Blob *blob, const tn_open_options *options, tn_failure *failure);
+int tn_engine_time_kernels(tn_engine *engine, tn_failure *failure);   // from now on, adding up in kernel_ns
+int tn_row_limit(const tn_program *program);                          // rows a step asks for at most, so that their output stays small
+int tn_draw(const float *logits, int width, const int *history, int length, const tn_sampling *sampling, tn_failure *failure);   // -1: no memory
+double tn_exp(double x);                                              // the same bits everywhere
+
+#endif
