@@ -19,9 +19,10 @@ struct Yaml {
     const char *text;              // YAML_SCALAR: its text, unquoted; never contains a NUL
     size_t length;
     bool quoted;                   // 'x', "x" or a block scalar
-    const Loc *places;             // YAML_SCALAR: place of each byte of the text, and of its end; made when first asked for
-    const char *source;            // where the scalar starts in the file's text
-    size_t source_length;
+    bool poisoned;                 // an alias stood here: its error was reported
+    const struct YamlFile *file;   // private to yaml_tree.c: where it stands in the file's text, to draw carets inside it
+    size_t source, source_length;
+    const uint32_t *places;
     int count;                     // YAML_LIST, YAML_MAP
     Yaml **keys, **items;          // keys are scalars, all different
 };
@@ -29,6 +30,8 @@ struct Yaml {
 // One document. Refuses anchors, aliases, merge keys, tags, duplicate keys, other documents, keys that are no scalars, deep nesting.
 // The text is added to diags as a source. NULL with errors.
 Yaml *yaml_read(Arena *arena, const char *file, const char *text, size_t length, Diags *diags);
+// The same, but mistakes that leave a tree (all but broken syntax) give it, so that the mistakes in what it says can be reported too.
+Yaml *yaml_read_anyway(Arena *arena, const char *file, const char *text, size_t length, Diags *diags);
 const Yaml *yaml_get(const Yaml *map, const char *key);                      // NULL when absent, or when `map` is NULL or no map
 // Every key of the map is one of `known`, else an error with "did you mean". `what`: "a parameter has no key 'nmae'".
 bool yaml_check_keys(const Yaml *map, const char *what, const char *const *known, int count, Diags *diags);
