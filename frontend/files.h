@@ -29,4 +29,9 @@ void safetensors_index_read(WeightFiles *files, const MappedFile *file, Diags *d
 bool file_is_gguf(const MappedFile *file);
 bool file_is_json(const MappedFile *file);   // the first byte that is no white space opens an object
 
+// GGUF metadata beyond frontend.h, for import.
+int gguf_key_count(const Gguf *gguf);
+const char *gguf_key(const Gguf *gguf, int index);              // sorted
+bool gguf_is_bool(const Gguf *gguf, const char *key);           // a bool or an array of them
+
 #endif

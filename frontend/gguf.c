@@ -254,6 +254,19 @@ bool gguf_array_number(const Gguf *gguf, const char *key, int64_t i, double *val
     return number_at(gguf, pair->element, pair->at + (uint64_t)i * kv_bytes[pair->element], value);
 }
 
+int gguf_key_count(const Gguf *gguf) {
+    return gguf->pair_count;
+}
+
+const char *gguf_key(const Gguf *gguf, int index) {
+    return gguf->pairs[index].key;
+}
+
+bool gguf_is_bool(const Gguf *gguf, const char *key) {
+    const KeyValue *pair = find_pair(gguf, key);
+    return pair && (pair->type == KV_BOOL || (pair->type == KV_ARRAY && pair->element == KV_BOOL));
+}
+
 Gguf *gguf_metadata_open(const char *path, Diags *diags) {
     Arena *arena = arena_new();
     Gguf *gguf = ARENA_NEW(arena, Gguf);
