@@ -1,0 +1,157 @@
+// Choosing the next token from its logits.
+//
+// Everything here gives the same bits on every machine: exp is our own, sums run in the order of ids (or of ranks, where ranks decide), and
+// the random number is a hash of the seed and the sequence's length, so that it depends neither on company nor on what was drawn before.
+//
+// Ranks are logit, then lower id. Candidates are kept in a heap and popped only as far as top-k and top-p need, so a large vocabulary is
+// walked twice and never sorted.
+#include "runtime/engine.h"
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+// exp(x) = 2^n · exp(r), |r| ≤ ln2/2, ln2 split in two so that n·ln2 is exact (Cody and Waite); exp(r) by its Taylor series to r^13, whose
+// remainder is below 2^-58. Plain multiplications and additions: no libm, no fused operation (contraction is off).
+double tn_exp(double x) {
+    const double log2e = 1.4426950408889634, high = 6.93147180369123816490e-01, low = 1.90821492927058770002e-10;
+    if (!(x > -700))
+        return 0;
+    if (x > 700)
+        x = 700;
+    double n = (double)(int)(x * log2e + (x < 0 ? -0.5 : 0.5));
+    double r = (x - n * high) - n * low, sum = 1;
+    for (int i = 13; i > 0; i--)
+        sum = 1 + sum * r / i;
+    uint64_t bits = (uint64_t)(int64_t)(1023 + (int)n) << 52;
+    double power;
+    memcpy(&power, &bits, sizeof power);
+    return sum * power;
+}
+
+// splitmix64's finisher over seed and place; 53 bits in [0, 1).
+static double sampler_uniform(uint64_t seed, uint64_t place) {
+    uint64_t x = seed + (place + 1) * 0x9e3779b97f4a7c15ull;
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
+    x ^= x >> 31;
+    return (double)(x >> 11) * 0x1p-53;
+}
+
+typedef struct { float logit; int id; } Candidate;
+
+static int sampler_before(Candidate a, Candidate b) { return a.logit > b.logit || (a.logit == b.logit && a.id < b.id); }
+
+static void sampler_sink(Candidate *heap, int count, int at) {
+    Candidate moved = heap[at];
+    for (int child; (child = 2 * at + 1) < count; at = child) {
+        if (child + 1 < count && sampler_before(heap[child + 1], heap[child]))
+            child++;
+        if (!sampler_before(heap[child], moved))
+            break;
+        heap[at] = heap[child];
+    }
+    heap[at] = moved;
+}
+
+// The best candidate goes to the place behind the heap that shrank: ranks end up in heap[count-1], heap[count-2], …
+static void sampler_pop(Candidate *heap, int count) {
+    Candidate best = heap[0];
+    heap[0] = heap[count - 1];
+    sampler_sink(heap, count - 1, 0);
+    heap[count - 1] = best;
+}
+
+static int sampler_greedy(const float *logits, int width) {
+    int best = 0;
+    for (int i = 1; i < width; i++)
+        if (logits[i] > logits[best] || (isnan(logits[best]) && !isnan(logits[i])))
+            best = i;
+    return best;
+}
+
+static void sampler_penalize(float *logits, int width, const int *history, int length, double penalty, unsigned char *seen) {
+    for (int i = 0; i < length; i++) {
+        int id = history[i];
+        if (id < 0 || id >= width || seen[id])
+            continue;
+        seen[id] = 1;
+        logits[id] = (float)(logits[id] > 0 ? logits[id] / penalty : logits[id] * penalty);
+    }
+}
+
+// Top-k, top-p and min-p over candidates whose best comes first; then the draw. Returns the id.
+static int sampler_pick(Candidate *heap, int count, const tn_sampling *how, double uniform) {
+    double best = heap[0].logit, scale = 1 / how->temperature, total = 0, kept = 0;
+    int keep = how->top_k > 0 && how->top_k < count ? how->top_k : count, ranked = 0;
+    bool nucleus = how->top_p > 0 && how->top_p < 1;
+    if (keep == count && !nucleus && !(how->min_p > 0)) {        // nothing depends on ranks: draw in the heap's order, which is a function of the logits
+        for (int i = 0; i < count; i++)
+            total += tn_exp((heap[i].logit - best) * scale);
+        for (int i = 0; i < count; i++)
+            if ((kept += tn_exp((heap[i].logit - best) * scale)) > uniform * total)
+                return heap[i].id;
+        return heap[0].id;
+    }
+    for (int i = 0; keep == count && nucleus && i < count; i++)
+        total += tn_exp((heap[i].logit - best) * scale);
+    if (keep < count) {                                          // top-k first: its total is what top-p is a share of
+        for (; ranked < keep; ranked++) {
+            sampler_pop(heap, count - ranked);
+            total += tn_exp((heap[count - 1 - ranked].logit - best) * scale);
+        }
+    }
+    int chosen = 0;
+    for (; chosen < keep; chosen++) {
+        if (chosen == ranked) {
+            sampler_pop(heap, count - ranked);
+            ranked++;
+        }
+        double p = tn_exp((heap[count - 1 - chosen].logit - best) * scale);
+        if (chosen > 0 && ((nucleus && kept >= how->top_p * total) || p < how->min_p))
+            break;
+        kept += p;
+    }
+    double sum = 0;
+    for (int i = 0; i < chosen; i++)
+        if ((sum += tn_exp((heap[count - 1 - i].logit - best) * scale)) > uniform * kept)
+            return heap[count - 1 - i].id;
+    return heap[count - 1].id;
+}
+
+int tn_draw(const float *logits, int width, const int *history, int length, const tn_sampling *sampling, tn_failure *failure) {
+    bool penalty = sampling->repeat_penalty > 0 && sampling->repeat_penalty != 1;
+    if (!penalty && !(sampling->temperature > 0))
+        return sampler_greedy(logits, width);
+    size_t n = (size_t)width;
+    unsigned char *memory = malloc(n * (sizeof(Candidate) + sizeof(float) + 1));
+    if (!memory)
+        return tn_fail(failure, TN_BAD_MACHINE, "no memory to sample from %d logits", width);
+    Candidate *heap = (Candidate *)(void *)memory;
+    float *own = (float *)(void *)(memory + n * sizeof(Candidate));
+    unsigned char *seen = memory + n * (sizeof(Candidate) + sizeof(float));
+    memcpy(own, logits, n * sizeof *own);
+    if (penalty) {
+        memset(seen, 0, n);
+        sampler_penalize(own, width, history, length, sampling->repeat_penalty, seen);
+    }
+    int id, count = 0;
+    for (int i = 0; i < width; i++)
+        if (own[i] > -INFINITY)                       // neither -inf nor NaN
+            heap[count++] = (Candidate){own[i], i};
+    if (!(sampling->temperature > 0) || !count) {
+        id = sampler_greedy(own, width);
+    } else {
+        for (int i = count / 2 - 1; i >= 0; i--)
+            sampler_sink(heap, count, i);
+        id = heap[0].logit == INFINITY ? heap[0].id : sampler_pick(heap, count, sampling, sampler_uniform(sampling->seed, (uint64_t)length));
+    }
+    free(memory);
+    return id;
+}
+
+int tn_sample(const tn_engine *engine, int sequence, const float *logits, const tn_sampling *sampling) {
+    tn_failure failure = {0};
+    int id = tn_draw(logits, tn_width(engine), tn_tokens(engine, sequence), tn_length(engine, sequence), sampling, &failure);
+    return failure.code ? sampler_greedy(logits, tn_width(engine)) : id;     // no memory for candidates: the likeliest
+}
