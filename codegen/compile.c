@@ -9,9 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define BACKEND_LIBRARY "libtenon-clang.so"
-
-bool backend_path(char *path, size_t room) {
+bool beside_program(const char *name, char *path, size_t room) {
     char folder[PATH_MAX];
     ssize_t length = readlink("/proc/self/exe", folder, sizeof folder - 1);
     if (length <= 0)
@@ -22,9 +20,9 @@ bool backend_path(char *path, size_t room) {
         if (!slash)
             return false;
         *slash = 0;
-        static const char *const places[] = {"", "/lib/tenon"};
+        static const char *const places[] = {"", "/lib/tenon", "/runtime"};
         for (size_t i = 0; i < COUNT_OF(places); i++) {
-            int n = snprintf(path, room, "%s%s/%s", folder, places[i], BACKEND_LIBRARY);
+            int n = snprintf(path, room, "%s%s/%s", folder, places[i], name);
             if (n > 0 && (size_t)n < room && access(path, R_OK) == 0)
                 return true;
         }
@@ -34,7 +32,7 @@ bool backend_path(char *path, size_t room) {
 
 const Backend *backend_open(Diags *diags) {
     char path[PATH_MAX + 64];
-    if (!backend_path(path, sizeof path)) {
+    if (!beside_program(BACKEND_LIBRARY, path, sizeof path)) {
         diag_error(diags, NOWHERE, "the compiler's back end, %s, is not beside this program", BACKEND_LIBRARY);
         diag(diags, DIAG_HINT, NOWHERE, "install it in the program's folder or in ../lib/tenon");
         return NULL;

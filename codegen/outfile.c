@@ -1,0 +1,56 @@
+// A file that appears whole or not at all. The temporary name begins with a dot and ends in .part, so that what a killed process leaves is known
+// for what it is.
+#include "codegen/outfile.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+bool outfile_open(OutFile *file, const char *out, Diags *diags) {
+    *file = (OutFile){.fd = -1, .out = out};
+    struct stat there;
+    if (stat(out, &there) == 0 && S_ISDIR(there.st_mode)) {
+        diag_error(diags, FILE_LOC(out), "is a folder, not a file to write");
+        return false;
+    }
+    const char *slash = strrchr(out, '/');
+    Text path = {0};
+    text_add(&path, out, slash ? (size_t)(slash + 1 - out) : 0);
+    text_printf(&path, ".%s.XXXXXX.part", slash ? slash + 1 : out);
+    file->path = path.data;
+    file->fd = mkstemps(file->path, 5);
+    if (file->fd >= 0)
+        return true;
+    int cause = errno;
+    diag_error(diags, FILE_LOC(out), "cannot be written: %s", strerror(cause));
+    if (cause == ENOENT)
+        diag(diags, DIAG_HINT, NOWHERE, "create its folder first");
+    free(file->path);
+    file->path = NULL;
+    return false;
+}
+
+void outfile_drop(OutFile *file) {
+    if (!file->path)
+        return;
+    unlink(file->path);
+    close(file->fd);
+    free(file->path);
+    *file = (OutFile){.fd = -1};
+}
+
+bool outfile_keep(OutFile *file, bool executable, Diags *diags) {
+    mode_t mask = umask(0);
+    umask(mask);
+    if (fchmod(file->fd, (executable ? 0777 : 0666) & ~mask) == 0 && rename(file->path, file->out) == 0) {
+        close(file->fd);
+        free(file->path);
+        *file = (OutFile){.fd = -1};
+        return true;
+    }
+    diag_error(diags, FILE_LOC(file->out), "cannot be written: %s", strerror(errno));
+    outfile_drop(file);
+    return false;
+}
