@@ -37,6 +37,7 @@ struct tn_engine {
     int next;                    // the sequence with which the next step starts
     StepBuffers step;
     unsigned long long *kernel_ns;   // NULL unless times are wanted
+    unsigned long long first_ns;     // when the last tn_generate drew its first token
 };
 
 // tn_open over a blob that is open already and stays the caller's.
