@@ -15,7 +15,9 @@ enum { SESSION_OUT_BYTES = 16 << 20 };    // what output rows of one step may ta
 
 int tn_row_limit(const tn_program *program) {
     int rows = SESSION_OUT_BYTES / (int)sizeof(float) / (program->out_width > 0 ? program->out_width : 1);
-    if (rows > program->max_rows)
+    if (program->out_kind != TN_PER_ROW)
+        return program->max_tokens;
+    if (rows > program->max_rows || !program->causal)
         rows = program->max_rows;
     return rows > 0 ? rows : 1;
 }
@@ -220,9 +222,9 @@ int tn_add(tn_engine *engine, int sequence, const int *ids, int count, int want,
         return tn_fail(failure, TN_BAD_INPUT, "%lld tokens do not fit into a context of %d", (long long)s->length + count, engine->context);
     if (!program->causal && s->done)
         return tn_fail(failure, TN_BAD_INPUT, "%s reads whole sequences: tokens cannot be added to one that was read", program->model);
-    if (!program->causal && s->length + count > program->max_tokens)
-        return tn_fail(failure, TN_BAD_INPUT, "%s reads whole sequences of at most %d tokens, and this one has %d", program->model, program->max_tokens,
-                       s->length + count);
+    int whole = program->max_tokens < tn_row_limit(program) ? program->max_tokens : tn_row_limit(program);
+    if (!program->causal && s->length + count > whole)
+        return tn_fail(failure, TN_BAD_INPUT, "%s reads whole sequences of at most %d tokens, and this one has %d", program->model, whole, s->length + count);
     int limit = program->input_limits ? program->input_limits[0] : 0;
     if (!limit && engine->tokenizer)
         limit = tokenizer_count(engine->tokenizer);
@@ -251,8 +253,12 @@ int tn_pending(const tn_engine *engine) {
 // How many of the sequence's waiting tokens still fit. 0: none (an encoder's come whole or not at all).
 static int session_share(const tn_engine *engine, const Sequence *s, int tokens_left, int *rows_left) {
     int waiting = s->length - s->done, rows = *rows_left;
-    if (!engine->program->causal)
-        return waiting <= tokens_left ? waiting : 0;
+    if (!engine->program->causal) {
+        if (waiting > tokens_left || waiting > rows)
+            return 0;
+        *rows_left -= engine->program->out_kind == TN_PER_ROW ? waiting : 0;
+        return waiting;
+    }
     int count = waiting < tokens_left ? waiting : tokens_left;
     if (engine->program->out_kind != TN_PER_ROW)
         return count;
