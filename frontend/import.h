@@ -28,6 +28,7 @@ typedef struct {
     int stop_count, stop_capacity; const char **stops;
     int kind_count; const char **kinds;  // what templates match: architectures, model_type, general.architecture
     bool has_sentence_pooling;
+    int token_count, token_capacity; struct SourceToken { int64_t id; const char *text; } *tokens;   // of a folder: added tokens
     int used_count, used_capacity; const char **used;   // keys that the template asked for
 } Source;
 
@@ -40,16 +41,33 @@ bool source_value(Source *source, const char *key, Constant *value);
 bool source_check_unused(Source *source, const char *const *ignored, int count, const char *architecture);
 const TensorInfo *source_tensor(const Source *source, const char *name);
 
-// source_text.c: the tokenizer, the chat template and the texts that end a turn.
-void source_read_text(Source *source);
-bool source_token_exists(const Source *source, const char *text);
+// source_text.c: the tokenizer's special tokens, the chat template and the texts that end a turn. False with errors.
+bool source_read_text(Source *source);
 
 // ---- templates ----------------------------------------------------------------------------------------------------
 
 typedef struct Template Template;
 // The template whose `match` names the source's kind; NULL with an error that lists what is supported.
 Template *template_pick(Source *source);
-// Writes config, context, blocks and model of the plain description. False with errors.
-bool template_write(Template *template, Text *out);
+const char *template_name(const Template *template);
+// Works every config value out, checks what has to hold, and rewrites the body for this source. False with errors.
+bool template_resolve(Template *template);
+int64_t template_context(const Template *template, int64_t *made_for);   // what is written, and what the model was made for
+void template_write_config(const Template *template, Text *out);
+void template_write_body(const Template *template, Text *out);           // blocks and model
+
+// template_text.c: the body's text for one source. `choose` gives the rank of a key of a source map ({hf: …, gguf: …}): 0 is best, -1: not this source.
+typedef struct {
+    Arena *arena;
+    void *context;
+    int (*choose)(void *context, const char *key, size_t length);
+    bool (*is_choice)(void *context, const char *key, size_t length);   // a key that makes a map a source map
+    // A condition of a `when:`: 1 true, 0 false, -1 with an error.
+    int (*condition)(void *context, const char *text);
+    bool (*is_none)(void *context, const char *name);                   // a config value that is none
+    const char *prefix;
+} BodyRewrite;
+bool body_rewrite(const BodyRewrite *rewrite, const char *text, size_t length, Text *out);
+bool text_uses_name(const char *text, const char *name);                // as a whole word
 
 #endif

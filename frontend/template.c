@@ -1,0 +1,507 @@
+// Architecture templates: the model language, with where each config value and each name comes from in either kind of source.
+//
+// A template's config entries are worked out when they are asked for, in any order, so a default may use any other entry. Entries that no template
+// defines itself are looked for in common.yaml (rope scaling, for one). What is written is constants: those that the rewritten body uses.
+#include "frontend/expression.h"
+#include "frontend/import.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MOST_CONTEXT = 8192, MAX_ENTRIES = 128 };
+
+typedef enum { ENTRY_NEW, ENTRY_BUSY, ENTRY_DONE } EntryState;
+typedef struct { const char *name; const Yaml *yaml; EntryState state; Constant value; } Entry;
+
+struct Template {
+    Source *source;
+    Arena *arena;
+    Diags *diags;
+    const Architecture *architecture;
+    const char *file;              // for messages
+    const Yaml *root, *common;
+    Scope scope;                   // finds entries
+    Entry entries[MAX_ENTRIES]; int entry_count, own_count;   // own: those of the template itself come first
+    const char *prefix;
+    int variant_count; const char *variants[MAX_ENTRIES]; bool active[MAX_ENTRIES];
+    const char *body;
+    int64_t context, made_for;
+};
+
+static bool resolve_entry(Template *template, Entry *entry);
+
+const char *template_name(const Template *template) {
+    return template->architecture->name;
+}
+
+// ---- source maps in the tree ----------------------------------------------------------------------------------------
+
+static const char *base_source(const Template *template) {
+    return template->source->is_gguf ? "gguf" : "hf";
+}
+
+// {hf: A, gguf: B} is A or B; anything else is itself.
+static const Yaml *side(const Template *template, const Yaml *yaml) {
+    if (!yaml || yaml->kind != YAML_MAP || (!yaml_get(yaml, "hf") && !yaml_get(yaml, "gguf")))
+        return yaml;
+    return yaml_get(yaml, base_source(template));
+}
+
+static int choice_rank(void *context, const char *key, size_t length) {
+    const Template *template = context;
+    for (int i = 0; i < template->variant_count; i++)
+        if (template->active[i] && strlen(template->variants[i]) == length && strncmp(template->variants[i], key, length) == 0)
+            return i;
+    const char *base = base_source(template);
+    return strlen(base) == length && strncmp(base, key, length) == 0 ? template->variant_count : -1;
+}
+
+static bool is_choice(void *context, const char *key, size_t length) {
+    const Template *template = context;
+    if ((length == 2 && strncmp(key, "hf", 2) == 0) || (length == 4 && strncmp(key, "gguf", 4) == 0))
+        return true;
+    for (int i = 0; i < template->variant_count; i++)
+        if (strlen(template->variants[i]) == length && strncmp(template->variants[i], key, length) == 0)
+            return true;
+    return false;
+}
+
+// "{arch}.x" and "{prefix}x".
+static const char *fill_in(const Template *template, const char *text) {
+    const char *const names[] = {"{arch}", "{prefix}"};
+    const char *const values[] = {template->source->kinds[0], template->prefix ? template->prefix : ""};
+    for (size_t i = 0; i < COUNT_OF(names); i++)
+        for (const char *at; (at = strstr(text, names[i]));)
+            text = arena_printf(template->arena, "%.*s%s%s", (int)(at - text), text, values[i], at + strlen(names[i]));
+    return text;
+}
+
+// A key of the source, or an expression? Metadata keys of GGUF have a dot; keys of config.json are bare words that mean nothing in the language.
+static bool is_key(const Template *template, const Yaml *scalar) {
+    static const char *const words[] = {"half", "interleaved", "true", "false", "none"};
+    if (template->source->is_gguf)
+        return strchr(scalar->text, '.') && strspn(scalar->text, "0123456789.eE+-") != scalar->length;
+    for (size_t i = 0; i < COUNT_OF(words); i++)
+        if (strcmp(scalar->text, words[i]) == 0)
+            return false;
+    for (const char *c = scalar->text; *c; c++)
+        if (!((*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || *c == '_' || (c > scalar->text && (*c == '.' || (*c >= '0' && *c <= '9')))))
+            return false;
+    return scalar->length > 0 && !scalar->quoted;
+}
+
+// ---- config entries -------------------------------------------------------------------------------------------------
+
+static bool number_of(Template *template, const char *name, int64_t *value) {
+    Constant constant;
+    return scope_get(&template->scope, name, &constant) && constant_integer(&constant, value);
+}
+
+// Layers for which it holds: of a list of words those that are `word`, of a list of flags those that are false, of a number p each p-th.
+static bool indices_of(Template *template, const char *word, Constant *value) {
+    int64_t layers, each = 0;
+    if (!number_of(template, "layers", &layers) || layers < 0 || layers > 1 << 16)
+        return false;
+    constant_integer(value, &each);
+    Constant out = {.kind = CONSTANT_LIST, .items = ARENA_ARRAY(template->arena, Constant, layers)};
+    if (value->kind == CONSTANT_LIST && value->count < layers)
+        return false;
+    for (int64_t i = 0; i < layers; i++) {
+        const Constant *item = value->kind == CONSTANT_LIST ? &value->items[i] : NULL;
+        bool is = item ? (item->kind == CONSTANT_TEXT ? strcmp(item->text, word) == 0 : !constant_true(item)) : each > 0 && (i + 1) % each == 0;
+        if (is)
+            out.items[out.count++] = constant_number((double)i);
+    }
+    *value = out;
+    return true;
+}
+
+// Per-layer metadata that is the same for every layer is one number.
+static void collapse(Constant *value) {
+    if (value->kind != CONSTANT_LIST || value->count == 0 || value->items[0].kind != CONSTANT_NUMBER)
+        return;
+    for (int i = 1; i < value->count; i++)
+        if (!constant_equal(&value->items[i], &value->items[0]))
+            return;
+    *value = value->items[0];
+}
+
+static const Yaml *alternative(const Yaml *keys, int i) {
+    return keys->kind == YAML_LIST ? (i < keys->count ? keys->items[i] : NULL) : i == 0 ? keys : NULL;
+}
+
+// From the source's own words. Returns 1 found, 0 absent, -1 error. All alternatives count as read.
+static int value_from_source(Template *template, const Yaml *keys, Constant *out) {
+    int found = 0;
+    for (int i = 0; keys && alternative(keys, i); i++) {
+        const Yaml *key = alternative(keys, i);
+        Constant value;
+        if (key->kind == YAML_SCALAR && is_key(template, key)) {
+            if (!source_value(template->source, fill_in(template, key->text), &value) || found)
+                continue;
+            if (template->source->is_gguf)
+                collapse(&value);
+        } else if (found || !constant_evaluate(template->arena, key, &template->scope, &value, template->diags)) {
+            if (!found)
+                return -1;
+            continue;
+        }
+        *out = value;
+        found = 1;
+    }
+    return found;
+}
+
+static bool value_from_tensor(Template *template, const Yaml *entry, Constant *out) {
+    const Yaml *present = side(template, yaml_get(entry, "present")), *absent = side(template, yaml_get(entry, "absent"));
+    const Yaml *rows = side(template, yaml_get(entry, "rows"));
+    const Yaml *name = present ? present : absent ? absent : rows;
+    if (!name || name->kind != YAML_SCALAR)
+        return false;
+    const TensorInfo *tensor = source_tensor(template->source, fill_in(template, name->text));
+    if (name == rows && (!tensor || tensor->type.rank < 1))
+        return false;
+    *out = name == rows ? constant_number((double)tensor->type.dims[0]) : constant_bool((name == present) == (tensor != NULL));
+    return true;
+}
+
+static const char *keys_text(Template *template, const Yaml *keys) {
+    const char *text = "";
+    for (int i = 0; keys && alternative(keys, i); i++)
+        text = arena_printf(template->arena, "%s%s%s", text, i ? " or " : "", fill_in(template, alternative(keys, i)->text));
+    return text;
+}
+
+static bool check_allowed(Template *template, const Entry *entry, const Yaml *allow, const Yaml *keys) {
+    if (!allow)
+        return true;
+    Text text = {0}, wanted = {0};
+    bool good = false;
+    for (int i = 0; i < allow->count && !good; i++) {
+        Constant value;
+        const Yaml *item = allow->items[i];
+        good = item->kind == YAML_SCALAR && entry->value.kind == CONSTANT_TEXT && strcmp(item->text, entry->value.text) == 0;
+        if (!good && constant_evaluate(template->arena, item, &template->scope, &value, template->diags))
+            good = constant_equal(&value, &entry->value);
+        text_printf(&wanted, "%s%s", i ? " or " : "", item->kind == YAML_SCALAR ? item->text : "[]");
+    }
+    if (!good) {
+        constant_text(&entry->value, &text);
+        diag_error(template->diags, FILE_LOC(template->source->described_by), "%s is %s, but the template '%s' takes %s", keys_text(template, keys), text.data,
+                   template_name(template), wanted.data);
+    }
+    text_free(&text);
+    text_free(&wanted);
+    return good;
+}
+
+static bool is_sourced(const Yaml *yaml) {
+    static const char *const keys[] = {"hf", "gguf", "present", "absent", "rows", "default"};
+    for (size_t i = 0; i < COUNT_OF(keys); i++)
+        if (yaml_get(yaml, keys[i]))
+            return true;
+    return false;
+}
+
+// What an entry stands for. With `optional`, absence is no error: the value is then none.
+static bool entry_value(Template *template, Entry *entry, bool optional) {
+    const Yaml *yaml = entry->yaml;
+    if (!is_sourced(yaml))
+        return constant_evaluate(template->arena, yaml, &template->scope, &entry->value, template->diags);
+    const Yaml *keys = yaml_get(yaml, base_source(template)), *otherwise = yaml_get(yaml, "default");
+    int found = value_from_source(template, keys, &entry->value);
+    if (found == 0)
+        found = value_from_tensor(template, yaml, &entry->value);
+    if (found == 0 && side(template, otherwise))
+        found = constant_evaluate(template->arena, side(template, otherwise), &template->scope, &entry->value, template->diags) ? 1 : -1;
+    if (found < 0)
+        return false;
+    if (found == 0) {
+        entry->value = (Constant){.kind = CONSTANT_NONE};
+        if (!optional)
+            diag_error(template->diags, FILE_LOC(template->source->described_by), "has no %s, which the template '%s' needs",
+                       keys ? keys_text(template, keys) : entry->name, template_name(template));
+        return optional;
+    }
+    const Yaml *of = yaml_get(yaml, "indices_of");
+    if (of && !indices_of(template, of->text, &entry->value)) {
+        diag_error(template->diags, FILE_LOC(template->source->described_by), "%s does not say something for each layer", keys_text(template, keys));
+        return false;
+    }
+    return check_allowed(template, entry, yaml_get(yaml, "allow"), keys);
+}
+
+static bool resolve_entry(Template *template, Entry *entry) {
+    if (entry->state == ENTRY_BUSY)
+        diag_error(template->diags, entry->yaml->loc, "config entry '%s' depends on itself", entry->name);
+    if (entry->state != ENTRY_NEW)
+        return entry->state == ENTRY_DONE && entry->value.kind != CONSTANT_POISON;
+    entry->state = ENTRY_BUSY;
+    if (!entry_value(template, entry, false))
+        entry->value = (Constant){.kind = CONSTANT_POISON};
+    entry->state = ENTRY_DONE;
+    return entry->value.kind != CONSTANT_POISON;
+}
+
+static Entry *find_entry(Template *template, const char *name) {
+    for (int i = 0; i < template->entry_count; i++)
+        if (strcmp(template->entries[i].name, name) == 0)
+            return &template->entries[i];
+    return NULL;
+}
+
+static bool find_name(void *context, const char *name, Constant *value) {
+    Entry *entry = find_entry(context, name);
+    if (!entry)
+        return false;
+    if (resolve_entry(context, entry))
+        *value = entry->value;
+    else
+        *value = (Constant){.kind = CONSTANT_POISON};
+    return true;
+}
+
+static void add_entries(Template *template, const Yaml *config) {
+    for (int i = 0; config && i < config->count && template->entry_count < MAX_ENTRIES; i++)
+        if (!find_entry(template, config->keys[i]->text))
+            template->entries[template->entry_count++] = (Entry){.name = config->keys[i]->text, .yaml = config->items[i]};
+}
+
+// ---- picking --------------------------------------------------------------------------------------------------------
+
+static const Yaml *read_template(Arena *arena, const char *name, const Architecture **found, Diags *diags) {
+    for (int i = 0; i < architecture_count; i++) {
+        const Architecture *architecture = &architectures[i];
+        if (strcmp(architecture->name, name) != 0)
+            continue;
+        *found = architecture;
+        return yaml_read(arena, arena_printf(arena, "architectures/%s.yaml", name), architecture->text, architecture->length, diags);
+    }
+    return NULL;
+}
+
+static bool list_names(const Yaml *list, const char *name) {
+    for (int i = 0; list && i < list->count; i++)
+        if (list->items[i]->kind == YAML_SCALAR && strcmp(list->items[i]->text, name) == 0)
+            return true;
+    return false;
+}
+
+// `needs:` and `lacks:` tell apart what shares a name: a metadata key that is there and not 0, or is not.
+static bool has_key(Template *template, const char *which) {
+    const Yaml *key = yaml_get(yaml_get(template->root, which), base_source(template));
+    Constant value;
+    return key && source_value(template->source, fill_in(template, key->text), &value) && constant_true(&value);
+}
+
+static bool matches(Template *template) {
+    const Yaml *list = yaml_get(yaml_get(template->root, "match"), base_source(template));
+    bool named = false;
+    for (int i = 0; i < template->source->kind_count; i++)
+        named = named || list_names(list, template->source->kinds[i]);
+    if (!named)
+        return false;
+    const Yaml *needs = yaml_get(yaml_get(template->root, "needs"), base_source(template));
+    return (!needs || has_key(template, "needs")) && !has_key(template, "lacks");
+}
+
+static void report_unknown_architecture(Source *source) {
+    Text supported = {0}, kinds = {0};
+    for (int i = 0; i < source->kind_count; i++)
+        text_printf(&kinds, "%s%s", i ? ", " : "", source->kinds[i]);
+    for (int i = 0; i < architecture_count; i++)
+        if (strcmp(architectures[i].name, "common") != 0)
+            text_printf(&supported, "%s%s", supported.length ? ", " : "", architectures[i].name);
+    diag_error(source->diags, FILE_LOC(source->described_by), "no template describes the architecture %s", kinds.data);
+    diag(source->diags, DIAG_NOTE, NOWHERE, "supported: %s", supported.data ? supported.data : "none");
+    diag(source->diags, DIAG_HINT, NOWHERE, "any decoder or encoder whose only state is a KV cache can be written as YAML (docs/model-language.md)");
+    text_free(&supported);
+    text_free(&kinds);
+}
+
+Template *template_pick(Source *source) {
+    const Architecture *common;
+    Template *template = ARENA_NEW(source->arena, Template);
+    template->source = source;
+    template->arena = source->arena;
+    template->diags = source->diags;
+    template->scope = (Scope){.find = find_name, .context = template};
+    template->common = read_template(source->arena, "common", &common, source->diags);
+    for (int i = 0; i < architecture_count; i++) {
+        if (strcmp(architectures[i].name, "common") == 0)
+            continue;
+        template->root = read_template(source->arena, architectures[i].name, &template->architecture, source->diags);
+        if (!template->root)
+            return NULL;
+        if (matches(template))
+            return template;
+    }
+    report_unknown_architecture(source);
+    return NULL;
+}
+
+// ---- resolving ------------------------------------------------------------------------------------------------------
+
+// The folder may hold the model itself or the model inside a larger one: `prefix: {tensor: NAME, of: [PREFIX, …]}`; the first that has the tensor.
+static void find_prefix(Template *template) {
+    const Yaml *prefix = yaml_get(template->root, "prefix"), *of = yaml_get(prefix, "of"), *tensor = yaml_get(prefix, "tensor");
+    template->prefix = "";
+    if (template->source->is_gguf || !of || !tensor || of->kind != YAML_LIST)
+        return;
+    template->prefix = of->count ? of->items[0]->text : "";
+    for (int i = 0; i < of->count; i++)
+        if (source_tensor(template->source, arena_printf(template->arena, "%s%s", of->items[i]->text, tensor->text))) {
+            template->prefix = of->items[i]->text;
+            return;
+        }
+}
+
+static bool find_variants(Template *template) {
+    const Yaml *variants = yaml_get(template->root, "variants");
+    for (int i = 0; variants && i < variants->count && i < MAX_ENTRIES; i++) {
+        Constant value;
+        if (!constant_evaluate(template->arena, variants->items[i], &template->scope, &value, template->diags))
+            return false;
+        template->variants[i] = variants->keys[i]->text;
+        template->active[i] = constant_true(&value);
+        template->variant_count = i + 1;
+    }
+    return true;
+}
+
+static bool run_checks(Template *template, const Yaml *checks) {
+    bool good = true;
+    for (int i = 0; checks && i < checks->count; i++) {
+        Entry entry = {.name = checks->keys[i]->text, .yaml = checks->items[i]};
+        good = entry_value(template, &entry, true) && good;
+    }
+    return good;
+}
+
+static bool check_unused(Template *template) {
+    const Yaml *lists[2] = {yaml_get(yaml_get(template->common, "ignore"), base_source(template)),
+                            yaml_get(yaml_get(template->root, "ignore"), base_source(template))};
+    int count = 0;
+    const char **names = ARENA_ARRAY(template->arena, const char *, (lists[0] ? lists[0]->count : 0) + (lists[1] ? lists[1]->count : 0));
+    for (int i = 0; i < 2; i++)
+        for (int j = 0; lists[i] && j < lists[i]->count; j++)
+            names[count++] = lists[i]->items[j]->text;
+    return source_check_unused(template->source, names, count, template_name(template));
+}
+
+static int condition(void *context, const char *text) {
+    Template *template = context;
+    Constant value;
+    Yaml *scalar = yaml_read(template->arena, template->file, text, strlen(text), template->diags);
+    if (!scalar || !constant_evaluate(template->arena, scalar, &template->scope, &value, template->diags))
+        return -1;
+    return constant_true(&value);
+}
+
+static bool is_none(void *context, const char *name) {
+    Entry *entry = find_entry(context, name);
+    return entry && resolve_entry(context, entry) && entry->value.kind == CONSTANT_NONE;
+}
+
+static bool rewrite_body(Template *template) {
+    const char *text = template->architecture->text, *start = strstr(text, "\nblocks:"), *model = strstr(text, "\nmodel:");
+    if (!start || (model && model < start))
+        start = model;
+    if (!start)
+        return false;
+    Text out = {0};
+    BodyRewrite rewrite = {template->arena, template, choice_rank, is_choice, condition, is_none, template->prefix};
+    bool good = body_rewrite(&rewrite, start + 1, strlen(start + 1), &out);
+    template->body = good ? arena_strndup(template->arena, out.data, out.length) : "";
+    text_free(&out);
+    return good;
+}
+
+static bool find_context(Template *template) {
+    Entry made_for = {.name = "context", .yaml = yaml_get(template->root, "context")}, *given = find_entry(template, "context_limit");
+    if (!made_for.yaml || !entry_value(template, &made_for, false))
+        return false;
+    if (!constant_integer(&made_for.value, &template->made_for) || template->made_for < 1) {
+        diag_error(template->diags, FILE_LOC(template->source->described_by), "the longest context is not a positive number");
+        return false;
+    }
+    int64_t limit = MOST_CONTEXT;
+    if (given && resolve_entry(template, given))
+        constant_integer(&given->value, &limit);
+    template->context = template->made_for < limit ? template->made_for : limit;
+    return true;
+}
+
+bool template_resolve(Template *template) {
+    int errors = diags_errors(template->diags);
+    template->file = arena_printf(template->arena, "architectures/%s.yaml", template_name(template));
+    add_entries(template, yaml_get(template->root, "config"));
+    template->own_count = template->entry_count;
+    add_entries(template, yaml_get(template->common, "config"));
+    find_prefix(template);
+    for (int i = 0; i < template->own_count; i++)
+        resolve_entry(template, &template->entries[i]);
+    find_context(template);
+    run_checks(template, yaml_get(template->common, "check"));
+    run_checks(template, yaml_get(template->root, "check"));
+    if (find_variants(template))
+        rewrite_body(template);
+    for (int i = template->own_count; i < template->entry_count; i++)
+        if (text_uses_name(template->body ? template->body : "", template->entries[i].name))
+            resolve_entry(template, &template->entries[i]);
+    check_unused(template);
+    return diags_errors(template->diags) == errors;
+}
+
+// ---- writing --------------------------------------------------------------------------------------------------------
+
+int64_t template_context(const Template *template, int64_t *made_for) {
+    *made_for = template->made_for;
+    return template->context;
+}
+
+// A parameter of that name hides the entry.
+static bool is_parameter(const char *body, const char *name) {
+    const char *wanted = name;
+    size_t length = strlen(name);
+    for (const char *at = body; (at = strstr(at, wanted)); at++) {
+        const char *line = at;
+        while (line > body && line[-1] == ' ')
+            line--;
+        if ((line == body || line[-1] == '\n') && line != at && at[length] == ':' && strncmp(at + length + 1 + strspn(at + length + 1, " "), "{shape", 6) == 0)
+            return true;
+    }
+    return false;
+}
+
+// A word stands bare; other text keeps the language's quotes inside YAML's.
+static void write_constant(const Template *template, const Constant *value, Text *out) {
+    bool word = value->kind == CONSTANT_TEXT && value->text[0] && strspn(value->text, "abcdefghijklmnopqrstuvwxyz_") == strlen(value->text);
+    Constant named;
+    if (value->kind != CONSTANT_TEXT) {
+        constant_text(value, out);
+    } else if (word && !constant_named(value->text, &named) && !find_entry((Template *)(uintptr_t)template, value->text)) {
+        text_puts(out, value->text);
+    } else {
+        text_puts(out, "\"");
+        constant_text(value, out);
+        text_puts(out, "\"");
+    }
+}
+
+void template_write_config(const Template *template, Text *out) {
+    text_puts(out, "config:\n");
+    for (int i = 0; i < template->entry_count; i++) {
+        const Entry *entry = &template->entries[i];
+        if (entry->state != ENTRY_DONE || !text_uses_name(template->body, entry->name) || is_parameter(template->body, entry->name))
+            continue;
+        text_printf(out, "  %s: ", entry->name);
+        write_constant(template, &entry->value, out);
+        text_puts(out, "\n");
+    }
+}
+
+void template_write_body(const Template *template, Text *out) {
+    text_puts(out, template->body);
+}
