@@ -113,7 +113,7 @@ bool constant_named(const char *name, Constant *out) {
 
 static Constant need_number(Arena *arena, const Expr *expr, const Constant *value, const char *what, Diags *diags) {
     if (value->kind == CONSTANT_POISON) return poison;
-    diag_error(diags, expr_loc(arena, expr), "%s needs a number, not %s", what, constant_describe(arena, value));
+    diag_error(diags, expr_loc(expr), "%s needs a number, not %s", what, constant_describe(arena, value));
     if (value->kind == CONSTANT_SIZE)
         diag(diags, DIAG_HINT, NOWHERE, "%s is known only when the model runs: it can only stand first in a shape", value->number == DIM_T ? "T" : "S");
     return poison;
@@ -133,7 +133,7 @@ static Constant membership(Arena *arena, const Expr *expr, Constant a, Constant 
     } else if (b.kind == CONSTANT_RECORD && a.kind == CONSTANT_TEXT) {
         found = constant_field(&b, a.text) != NULL;
     } else {
-        diag_error(diags, expr_loc(arena, expr->items[1]), "'%s' needs a list, not %s", expr_op_text[expr->op], constant_describe(arena, &b));
+        diag_error(diags, expr_loc(expr->items[1]), "'%s' needs a list, not %s", expr_op_text[expr->op], constant_describe(arena, &b));
         return poison;
     }
     return constant_bool(found == (expr->op == EO_IN));
@@ -162,7 +162,7 @@ Constant constant_binary(Arena *arena, const Expr *expr, Constant a, Constant b,
     if (b.kind != CONSTANT_NUMBER) return need_number(arena, expr->items[1], &b, what, diags);
     double x = a.number, y = b.number;
     if ((expr->op == EO_DIV || expr->op == EO_FLOOR_DIV || expr->op == EO_MOD) && y == 0) {
-        diag_error(diags, expr_loc(arena, expr->items[1]), "division by zero");
+        diag_error(diags, expr_loc(expr->items[1]), "division by zero");
         return poison;
     }
     switch (expr->op) {
@@ -184,18 +184,18 @@ Constant constant_index(Arena *arena, const Expr *expr, Constant list, Constant 
     if (list.kind == CONSTANT_RECORD && index.kind == CONSTANT_TEXT) {
         const Constant *field = constant_field(&list, index.text);
         if (field) return *field;
-        diag_error(diags, expr_loc(arena, expr->items[1]), "%s has no entry '%s'", expr_source(arena, expr->items[0]), index.text);
+        diag_error(diags, expr_loc(expr->items[1]), "%s has no entry '%s'", expr_source(arena, expr->items[0]), index.text);
         const char *near = nearest_name(index.text, list.names, list.count);
         if (near) diag(diags, DIAG_HINT, NOWHERE, "did you mean '%s'?", near);
         return poison;
     }
     int64_t at;
     if (list.kind != CONSTANT_LIST) {
-        diag_error(diags, expr_loc(arena, expr->items[0]), "only a list or a record is indexed, and this is %s", constant_describe(arena, &list));
+        diag_error(diags, expr_loc(expr->items[0]), "only a list or a record is indexed, and this is %s", constant_describe(arena, &list));
     } else if (!constant_integer(&index, &at)) {
-        diag_error(diags, expr_loc(arena, expr->items[1]), "an index is a whole number, not %s", constant_describe(arena, &index));
+        diag_error(diags, expr_loc(expr->items[1]), "an index is a whole number, not %s", constant_describe(arena, &index));
     } else if (at < -list.count || at >= list.count) {
-        diag_error(diags, expr_loc(arena, expr->items[1]), "index %lld is outside a list of %d", (long long)at, list.count);
+        diag_error(diags, expr_loc(expr->items[1]), "index %lld is outside a list of %d", (long long)at, list.count);
     } else {
         return list.items[at < 0 ? at + list.count : at];
     }
@@ -224,8 +224,8 @@ bool constant_function(const char *name) {
     return false;
 }
 
-static Constant call_error(Arena *arena, const Expr *call, Diags *diags, const char *message) {
-    diag_error(diags, expr_loc(arena, call), "%s %s", call->text, message);
+static Constant call_error(const Expr *call, Diags *diags, const char *message) {
+    diag_error(diags, expr_loc(call), "%s %s", call->text, message);
     return poison;
 }
 
@@ -249,7 +249,7 @@ static Constant make_factors(Arena *arena, const Expr *call, const FactorsFuncti
         if (given >= 0) used[given] = true;
         if (given < 0 && optional) continue;
         if (given < 0 && !value) {
-            diag_error(diags, expr_loc(arena, call), "%s needs %s=", function->name, word);
+            diag_error(diags, expr_loc(call), "%s needs %s=", function->name, word);
             good = false;
             continue;
         }
@@ -261,10 +261,10 @@ static Constant make_factors(Arena *arena, const Expr *call, const FactorsFuncti
         good = false;
         const char *name = call->names[i];
         if (!name) {
-            diag_error(diags, expr_loc(arena, call->items[i]), "%s takes %d arguments", function->name, name_count);
+            diag_error(diags, expr_loc(call->items[i]), "%s takes %d arguments", function->name, name_count);
             continue;
         }
-        diag_error(diags, yaml_place(arena, call->at, call->name_starts[i], (int)strlen(name)), "%s has no argument '%s'", function->name, name);
+        diag_error(diags, yaml_place(call->at, call->name_starts[i], (int)strlen(name)), "%s has no argument '%s'", function->name, name);
         const char *near = nearest_name(name, names, name_count);
         if (near) diag(diags, DIAG_HINT, NOWHERE, "did you mean '%s'?", near);
     }
@@ -274,10 +274,10 @@ static Constant make_factors(Arena *arena, const Expr *call, const FactorsFuncti
 // The factor by which yarn and longrope scale queries and keys (transformers' modeling_rope_utils).
 static Constant mscale_call(Arena *arena, const Expr *call, const double *x, int count, Diags *diags) {
     if (strcmp(call->text, "yarn_mscale") == 0) {
-        if (count < 1 || count > 2) return call_error(arena, call, diags, "takes (factor, mscale=1)");
+        if (count < 1 || count > 2) return call_error(call, diags, "takes (factor, mscale=1)");
         return constant_number(x[0] <= 1 ? 1 : 0.1 * (count > 1 ? x[1] : 1) * log(x[0]) + 1);
     }
-    if (count != 2 || x[0] <= 0 || x[1] <= 1) return call_error(arena, call, diags, "takes (factor, original): how much longer the context is, and the original context");
+    if (count != 2 || x[0] <= 0 || x[1] <= 1) return call_error(call, diags, "takes (factor, original): how much longer the context is, and the original context");
     return constant_number(x[0] <= 1 ? 1 : sqrt(1 + log(x[0]) / log(x[1])));
 }
 
@@ -287,7 +287,7 @@ static Constant reduce(Arena *arena, const Expr *call, const double *x, int coun
         for (int i = 0; i < count; i++) sum += x[i];
         return constant_number(sum);
     }
-    if (!count) return call_error(arena, call, diags, "needs at least one number");
+    if (!count) return call_error(call, diags, "needs at least one number");
     bool least = strcmp(call->text, "min") == 0;
     double best = x[0];
     for (int i = 1; i < count; i++) best = least == (x[i] < best) && x[i] != best ? x[i] : best;
@@ -299,11 +299,11 @@ static Constant number_call(Arena *arena, const Expr *call, const double *x, int
     if (strcmp(name, "min") == 0 || strcmp(name, "max") == 0 || strcmp(name, "sum") == 0) return reduce(arena, call, x, count, diags);
     if (strstr(name, "mscale")) return mscale_call(arena, call, x, count, diags);
     bool two = strcmp(name, "pow") == 0;
-    if (count != (two ? 2 : 1)) return call_error(arena, call, diags, two ? "takes two numbers" : "takes one number");
+    if (count != (two ? 2 : 1)) return call_error(call, diags, two ? "takes two numbers" : "takes one number");
     double value = strcmp(name, "sqrt") == 0 ? sqrt(x[0]) : strcmp(name, "log") == 0 ? log(x[0]) : strcmp(name, "exp") == 0 ? exp(x[0])
                  : strcmp(name, "floor") == 0 ? floor(x[0]) : strcmp(name, "ceil") == 0 ? ceil(x[0]) : strcmp(name, "round") == 0 ? nearbyint(x[0])
                  : strcmp(name, "abs") == 0 ? fabs(x[0]) : pow(x[0], x[1]);
-    if (isnan(value)) return call_error(arena, call, diags, arena_printf(arena, "of %g is not a number", x[0]));
+    if (isnan(value)) return call_error(call, diags, arena_printf(arena, "of %g is not a number", x[0]));
     return constant_number(value);
 }
 
@@ -312,13 +312,13 @@ Constant constant_call(Arena *arena, const Expr *call, const Constant *args, int
         if (strcmp(call->text, factors_functions[i].name) == 0) return make_factors(arena, call, &factors_functions[i], args, count, diags);
     for (int i = 0; i < count; i++)
         if (call->names[i] && !(strcmp(call->names[i], "axis") != 0 && strstr(call->text, "mscale"))) {
-            diag_error(diags, yaml_place(arena, call->at, call->name_starts[i], (int)strlen(call->names[i])), "%s of numbers has no argument '%s'", call->text,
+            diag_error(diags, yaml_place(call->at, call->name_starts[i], (int)strlen(call->names[i])), "%s of numbers has no argument '%s'", call->text,
                        call->names[i]);
             return poison;
         }
     if (strcmp(call->text, "len") == 0) {
         if (count == 1 && (args[0].kind == CONSTANT_LIST || args[0].kind == CONSTANT_RECORD)) return constant_number(args[0].count);
-        return call_error(arena, call, diags, "takes one list");
+        return call_error(call, diags, "takes one list");
     }
     bool list = count == 1 && args[0].kind == CONSTANT_LIST;
     const Constant *values = list ? args[0].items : args;
@@ -371,7 +371,7 @@ void report_unknown(Arena *arena, const Expr *expr, const Scope *scope, const ch
     const char **all = ARENA_ARRAY(arena, const char *, (int64_t)count + more_count);
     if (count) memcpy(all, names, sizeof *all * (size_t)count);
     for (int i = 0; i < more_count; i++) all[capacity++] = more[i];
-    diag_error(diags, expr_loc(arena, expr), "unknown name '%s'", expr->text);
+    diag_error(diags, expr_loc(expr), "unknown name '%s'", expr->text);
     const char *near = nearest_name(expr->text, all, capacity);
     if (near) diag(diags, DIAG_HINT, NOWHERE, "did you mean '%s'?", near);
 }
@@ -395,7 +395,7 @@ static Constant expr_call(Arena *arena, const Expr *expr, const Scope *scope, Di
         bad = bad || args[i].kind == CONSTANT_POISON;
     }
     if (constant_function(expr->text)) return bad ? poison : constant_call(arena, expr, args, expr->count, diags);
-    Loc loc = yaml_place(arena, expr->at, expr->start, (int)strlen(expr->text));
+    Loc loc = yaml_place(expr->at, expr->start, (int)strlen(expr->text));
     if (op_find(expr->text) != OP_COUNT) diag_error(diags, loc, "%s works on values, and here only constants are known", expr->text);
     else diag_error(diags, loc, "there is no function '%s'", expr->text);
     const char *near = nearest_name(expr->text, functions, COUNT_OF(functions));
@@ -491,7 +491,7 @@ static bool pattern_part(Arena *arena, const Yaml *scalar, int *at, const Scope 
     if (value.kind == CONSTANT_POISON) return false;
     if (value.kind == CONSTANT_TEXT) text_puts(out, value.text);
     else if (value.kind == CONSTANT_NUMBER) constant_text(&value, out);
-    else diag_error(diags, expr_loc(arena, expr), "a name can contain a number or a text, not %s", constant_describe(arena, &value));
+    else diag_error(diags, expr_loc(expr), "a name can contain a number or a text, not %s", constant_describe(arena, &value));
     return value.kind == CONSTANT_TEXT || value.kind == CONSTANT_NUMBER;
 }
 
@@ -513,7 +513,7 @@ const char *pattern_expand(Arena *arena, const Yaml *scalar, const Scope *scope,
             i++;
             good = pattern_part(arena, scalar, &i, scope, &out, diags);
         } else if (text[i] == '}') {
-            diag_error(diags, yaml_place(arena, scalar, i, 1), "'}' without '{' before it");
+            diag_error(diags, yaml_place(scalar, i, 1), "'}' without '{' before it");
             diag(diags, DIAG_HINT, NOWHERE, "{{ and }} stand for braces");
             good = false;
         } else {

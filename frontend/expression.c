@@ -32,7 +32,7 @@ static void parse_error(Parser *parser, int start, int length, const char *hint,
     parser->failed = true;
     va_list args;
     va_start(args, format);
-    diag_v(parser->diags, DIAG_ERROR, yaml_place(parser->arena, parser->at, start, length), format, args);
+    diag_v(parser->diags, DIAG_ERROR, yaml_place(parser->at, start, length), format, args);
     va_end(args);
     if (hint) diag(parser->diags, DIAG_HINT, NOWHERE, "%s", hint);
 }
@@ -450,7 +450,7 @@ Statement *statement_parse(Arena *arena, const Yaml *scalar, Diags *diags) {
     return parser_end(&parser) ? statement : NULL;
 }
 
-Loc expr_loc(Arena *arena, const Expr *expr) { return yaml_place(arena, expr->at, expr->start, expr->length); }
+Loc expr_loc(const Expr *expr) { return yaml_place(expr->at, expr->start, expr->length); }
 
 const char *expr_source(Arena *arena, const Expr *expr) {
     return arena_strndup(arena, expr->at->text + expr->start, (size_t)expr->length);

@@ -44,7 +44,7 @@ Statement *statement_parse(Arena *arena, const Yaml *scalar, Diags *diags);
 int range_parse(Arena *arena, const Yaml *scalar, Expr *parts[3], Diags *diags);
 // The expression of a pattern's `{expression}` that starts at `*at` of its text; `*at` moves behind the `}`.
 Expr *pattern_part_parse(Arena *arena, const Yaml *scalar, int *at, Diags *diags);
-Loc expr_loc(Arena *arena, const Expr *expr);
+Loc expr_loc(const Expr *expr);
 const char *expr_source(Arena *arena, const Expr *expr);   // as written
 bool is_name(const char *text);
 

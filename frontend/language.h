@@ -35,7 +35,7 @@ Yaml *yaml_read_anyway(Arena *arena, const char *file, const char *text, size_t 
 const Yaml *yaml_get(const Yaml *map, const char *key);                      // NULL when absent, or when `map` is NULL or no map
 // Every key of the map is one of `known`, else an error with "did you mean". `what`: "a parameter has no key 'nmae'".
 bool yaml_check_keys(const Yaml *map, const char *what, const char *const *known, int count, Diags *diags);
-Loc yaml_place(Arena *arena, const Yaml *scalar, int offset, int length);    // of a piece of a scalar's text
+Loc yaml_place(const Yaml *scalar, int offset, int length);    // of a piece of a scalar's text
 const char *yaml_kind_name(YamlKind kind);                                   // "a scalar", "a list", "a map"
 
 // ---- constants ----------------------------------------------------------------------------------------------------

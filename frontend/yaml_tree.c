@@ -13,6 +13,7 @@ enum { MOST_DEPTH = 48, MOST_NODES = 2000000 };
 #define MOST_BYTES (64u << 20)
 
 typedef struct YamlFile {
+    Arena *arena;
     const char *name, *text;
     size_t length;
     uint32_t *lines;               // byte offset of each line's start
@@ -65,9 +66,9 @@ static size_t escape_length(const char *at, const char *end) {
 }
 
 // Lays the scalar's text over its source: the source offset of each byte, and of the end.
-static void make_places(Arena *arena, Yaml *scalar) {
+static void make_places(Yaml *scalar) {
     const char *source = scalar->file->text, *at = source + scalar->source, *end = at + scalar->source_length;
-    uint32_t *places = ARENA_ARRAY(arena, uint32_t, (int64_t)scalar->length + 1);
+    uint32_t *places = ARENA_ARRAY(scalar->file->arena, uint32_t, (int64_t)scalar->length + 1);
     char style = at < end ? *at : 0;
     bool block = scalar->quoted && (style == '|' || style == '>'), quoted = scalar->quoted && (style == '"' || style == '\'');
     if (quoted) at++;
@@ -105,9 +106,9 @@ static void make_places(Arena *arena, Yaml *scalar) {
     scalar->places = places;
 }
 
-Loc yaml_place(Arena *arena, const Yaml *scalar, int offset, int length) {
+Loc yaml_place(const Yaml *scalar, int offset, int length) {
     if (scalar->kind != YAML_SCALAR || !scalar->file) return scalar->loc;
-    if (!scalar->places) make_places(arena, (Yaml *)scalar);
+    if (!scalar->places) make_places((Yaml *)scalar);
     int count = (int)scalar->length;
     if (offset < 0) offset = 0;
     if (offset > count) offset = count;
@@ -326,7 +327,7 @@ static Yaml *read_text(Arena *arena, const char *name, const char *text, size_t 
     }
     diags_add_source(diags, name, text, length);
     YamlFile *file = ARENA_NEW(arena, YamlFile);
-    *file = (YamlFile){.name = name, .text = arena_strndup(arena, text, length), .length = length};
+    *file = (YamlFile){.arena = arena, .name = name, .text = arena_strndup(arena, text, length), .length = length};
     ARENA_PUSH(arena, file->lines, file->line_count, file->line_capacity) = 0;
     for (size_t i = 0; i < length; i++)
         if (text[i] == '\n') ARENA_PUSH(arena, file->lines, file->line_count, file->line_capacity) = (uint32_t)(i + 1);
