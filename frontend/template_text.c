@@ -161,7 +161,7 @@ static bool drop_entry(Text *line, size_t at, size_t end) {
 }
 
 static bool choose_sources(Rewriter *rewriter, Text *line) {
-    size_t at = 0, value, value_end, end;
+    size_t at = 0, value = 0, value_end = 0, end = 0;
     while (find_choice(rewriter, line, at, &at)) {
         if (!choose(rewriter, line, at, &value, &value_end, &end)) {
             if (!rewriter->good || !drop_entry(line, at, end))
