@@ -2,7 +2,7 @@
 #include "frontend/frontend.h"
 #include "tests/fuzz/fuzz.h"
 
-void fuzz_one(const uint8_t *data, size_t size) {
+bool fuzz_one(const uint8_t *data, size_t size) {
     static bool ready;
     if (!ready) fuzz_weights();
     ready = true;
@@ -11,6 +11,8 @@ void fuzz_one(const uint8_t *data, size_t size) {
     Diags *diags = diags_new();
     Model *model = model_open(arena, fuzz_folder(), diags);
     if (model) model_close(model);
+    bool accepted = model != NULL;
     fuzz_messages(diags);
     arena_free(arena);
+    return accepted;
 }

@@ -68,6 +68,7 @@ void fuzz_weights(void) {
 void fuzz_messages(Diags *diags) {
     Text text = {0};
     diags_text(diags, &text);
+    if (getenv("FUZZ_SHOW") && text.length) fputs(text.data, stderr);
     text_free(&text);
     diags_free(diags);
 }

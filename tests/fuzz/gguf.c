@@ -3,7 +3,7 @@
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/provider.h"
 
-void fuzz_one(const uint8_t *data, size_t size) {
+bool fuzz_one(const uint8_t *data, size_t size) {
     const char *path = fuzz_file(data, size);
     Diags *diags = diags_new();
     Provider *provider = gguf_open(path, diags);
@@ -27,6 +27,8 @@ void fuzz_one(const uint8_t *data, size_t size) {
     Text tokenizer = {0};
     tokenizer_import(path, &tokenizer, diags);
     text_free(&tokenizer);
+    bool accepted = provider != NULL;
     fuzz_messages(diags);
     arena_free(arena);
+    return accepted;
 }

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-void fuzz_one(const uint8_t *data, size_t size) {
+bool fuzz_one(const uint8_t *data, size_t size) {
     Arena *arena = arena_new();
     Diags *diags = diags_new();
     Module *module = module_parse(arena, "fuzz.tir", (const char *)data, size, diags);
@@ -23,6 +23,8 @@ void fuzz_one(const uint8_t *data, size_t size) {
         text_free(&once);
         text_free(&twice);
     }
+    bool accepted = module != NULL;
     fuzz_messages(diags);
     arena_free(arena);
+    return accepted;
 }

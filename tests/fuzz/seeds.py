@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Writes the fuzzers' seeds and regression inputs: seeds.py OUT makes OUT/TARGET/{good,bad}-….
+"""Writes the fuzzers' seeds and regression inputs: seeds.py OUT makes OUT/TARGET/{good,bad,seed}-….
+
+`good-` inputs must be accepted; `seed-` ones are only something to start from.
 
 `bad-` inputs are the holes that readers of these formats have had: counts, dimensions, offsets and lengths that overflow, files cut short,
 deep nesting. They are written here as what is wrong with them, not kept as bytes.
@@ -330,7 +332,7 @@ def yaml_seeds():
     put_cut("yaml", "small", SMALL.encode(), 8)
     put_cut("yaml", "rich", RICH.encode(), 8)
     for path in glob.glob(os.path.join(ROOT, "examples", "*.yaml")) + glob.glob(os.path.join(ROOT, "frontend", "architectures", "*.yaml")):
-        put("yaml", "good-" + os.path.basename(path), open(path, "rb").read())
+        put("yaml", "seed-" + os.path.basename(path), open(path, "rb").read())
     repeat = lambda count, inner="x = x + x": body(f"repeat: {{count: {count}, body: [{inner}]}}", "return linear(x, a)")
     deep_repeat = "x = x + x"
     for _ in range(60):
@@ -371,7 +373,7 @@ def yaml_seeds():
 def config_seeds():
     for path in sorted(glob.glob(os.path.join(HERE, "..", "oracle", "models", "*", "config.json"))):
         name = os.path.basename(os.path.dirname(path))
-        put("config", "good-" + name, open(path, "rb").read())
+        put("config", "seed-" + name, open(path, "rb").read())
     llama = json.load(open(os.path.join(HERE, "..", "oracle", "models", "llama3", "config.json")))
     cases = {"empty": "", "list": "[]", "deep": "[" * 100000, "architectures-number": {**llama, "architectures": 3}, "architectures-empty": {**llama, "architectures": []},
              "unknown": {**llama, "architectures": ["MambaForCausalLM"], "model_type": "mamba"}, "scaling-unknown": {**llama, "rope_scaling": {"rope_type": "magic"}},
@@ -386,7 +388,8 @@ def config_seeds():
 
 # ---- IR text ------------------------------------------------------------------------------------------------------------------
 
-IR = """module small {context=16}
+IR = """module @small context 16 tokens 8 rows 4 sequences 4
+
 weight @a : f32[8, 4]
 weight @e0 : f32[4, 4]
 weight @e1 : f32[4, 4]
@@ -408,7 +411,7 @@ main @model(%tokens: i32[T]) -> f32[T, 8] {
 def ir_seeds():
     put_cut("ir", "small", IR.encode(), 8)
     for path in glob.glob(os.path.join(ROOT, "tests", "**", "*.tir"), recursive=True)[:60]:
-        put("ir", "good-" + os.path.basename(path), open(path, "rb").read())
+        put("ir", "seed-" + os.path.basename(path), open(path, "rb").read())
     cases = {
         "empty": "", "nul": IR.replace("@a", "@\0"), "deep": IR.replace("[@e0, @e1, @e0, @e1]", "[" * 50000), "dims-huge": IR.replace("8, 4", "9223372036854775807, 9223372036854775807"),
         "dims-overflow": IR.replace("8, 4", "99999999999999999999, 4"), "dims-negative": IR.replace("8, 4", "-8, 4"), "dims-0": IR.replace("8, 4", "0, 4"), "rank-99": IR.replace("8, 4", "1, " * 99 + "4"), "T-inside": IR.replace("T, 2, 2", "2, T, 2"),

@@ -23,11 +23,12 @@ static void use(const void *bytes, size_t length) {
     tokenizer_close(tokenizer);
 }
 
-void fuzz_one(const uint8_t *data, size_t size) {
+bool fuzz_one(const uint8_t *data, size_t size) {
     fuzz_put("tokenizer.json", data, size);
     Diags *diags = diags_new();
     Text out = {0};
-    if (tokenizer_import("tokenizer.json", &out, diags)) {
+    bool accepted = tokenizer_import("tokenizer.json", &out, diags);
+    if (accepted) {
         void *aligned = NULL;
         if (posix_memalign(&aligned, 64, out.length + 64)) abort();
         memcpy(aligned, out.data, out.length);
@@ -39,4 +40,5 @@ void fuzz_one(const uint8_t *data, size_t size) {
     }
     text_free(&out);
     fuzz_messages(diags);
+    return accepted;
 }

@@ -23,7 +23,7 @@ static void round_trip(const Module *module) {
     text_free(&twice);
 }
 
-void fuzz_one(const uint8_t *data, size_t size) {
+bool fuzz_one(const uint8_t *data, size_t size) {
     static bool ready;
     if (!ready) fuzz_weights();
     ready = true;
@@ -36,6 +36,8 @@ void fuzz_one(const uint8_t *data, size_t size) {
         round_trip(model->module);
         model_close(model);
     }
+    bool accepted = model != NULL;
     fuzz_messages(diags);
     arena_free(arena);
+    return accepted;
 }
