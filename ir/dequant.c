@@ -4,6 +4,7 @@
 // Formats: ggml's reference (ggml-quants: dequantize_row_*), OCP Microscaling 1.0 (MXFP4), OCP FP8 1.0, IEEE 754 binary16.
 #include "ir/dequant.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -253,4 +254,12 @@ void dequantize_row(DType dtype, const void *from, float *to, int64_t n) {
     }
     default: abort();
     }
+}
+
+void quantize_row_w8(const float *from, int64_t n, int8_t *codes, float *scale) {
+    float largest = 0;
+    for (int64_t i = 0; i < n; i++) largest = fabsf(from[i]) > largest ? fabsf(from[i]) : largest;
+    float inverse = largest > 0 ? 127.0f / largest : 0;
+    *scale = largest / 127.0f;
+    for (int64_t i = 0; i < n; i++) codes[i] = (int8_t)rintf(from[i] * inverse);
 }

@@ -23,6 +23,9 @@ uint16_t f32_to_f16(float value);      // round to nearest even
 float f16_to_f32(uint16_t bits);
 uint16_t f32_to_bf16(float value);     // round to nearest even; NaN stays NaN
 
+// A row as w8 stores it: scale = max|x| / 127, codes = x · (127 / max|x|) rounded to nearest even; a row of zeros has scale 0.
+void quantize_row_w8(const float *from, int64_t n, int8_t *codes, float *scale);
+
 // Rows [row, row+n) of a weight as the graph sees it (slices and transposes applied), dequantized: n × last-dimension floats.
 // A weight of rank 3 counts its rows over the first two dimensions. The weight has bytes or data.
 void weight_rows_f32(const Weight *weight, int64_t row, int64_t n, float *to);
