@@ -18,7 +18,7 @@
 #endif
 #include <xxhash.h>
 
-enum { BLOB_PATH = 4096, BLOB_SECTIONS = 8 };
+enum { BLOB_PATH = 4096, BLOB_BESIDE = BLOB_PATH + 512, BLOB_SECTIONS = 8 };
 
 typedef struct { const char *key, *value; } BlobRecord;
 
@@ -271,19 +271,19 @@ static void blob_image(const tn_program *program, char path[BLOB_PATH]) {
         fclose(maps);
 }
 
-static void blob_beside(const char *image, int how, const char *model, char path[BLOB_PATH]) {
+static void blob_beside(const char *image, int how, const char *model, char path[BLOB_BESIDE]) {
     const char *slash = strrchr(image, '/'), *name = slash ? slash + 1 : image, *dot = strrchr(name, '.');
     int folder = (int)(name - image), stem = dot && dot != name ? (int)(dot - image) : (int)strlen(image);
     if (how == 0)
-        snprintf(path, BLOB_PATH, "%s.weights", image);
+        snprintf(path, BLOB_BESIDE, "%s.weights", image);
     else if (how == 1)
-        snprintf(path, BLOB_PATH, "%.*s.weights", stem, image);
+        snprintf(path, BLOB_BESIDE, "%.*s.weights", stem, image);
     else
-        snprintf(path, BLOB_PATH, "%.*s%s.weights", folder, image, model);
+        snprintf(path, BLOB_BESIDE, "%.*s%.200s.weights", folder, image, model);
 }
 
 Blob *tn_blob_find(const tn_program *program, tn_failure *failure) {
-    char self[BLOB_PATH] = "", image[BLOB_PATH], path[BLOB_PATH];
+    char self[BLOB_PATH] = "", image[BLOB_PATH], path[BLOB_BESIDE];
     Blob *blob = NULL;
     tn_failure first = {0};
     ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
