@@ -8,6 +8,8 @@
 const Target *target_find(const char *name, Diags *diags);   // "native": the best this machine runs; NULL with an error that lists the names
 const Target *target_at(int index);                           // all that are known, from 0; NULL past the last
 const char *target_meaning(const Target *target);             // one line
+const char *target_cc(const Target *target);                  // the C compiler's usual name for it: cc, aarch64-linux-gnu-gcc
+const char *target_cc_flags(const Target *target);            // with which gcc and clang compile for it: -march=x86-64-v3
 bool target_runs_here(const Target *target);                  // CPUID, XCR0, the kernel's permission for AMX
 
 // ---- C (codegen/emit.c) ---------------------------------------------------------------------------------------------

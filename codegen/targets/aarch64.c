@@ -42,10 +42,10 @@ int aarch64_machine(MachineFeature *features, int room) {
 
 static const TargetRow rows[] = {
     {.target = {.name = "armv8-a", .triple = "aarch64-linux-gnu", .vector_bits = 128, .vector_registers = 32, .l1_bytes = 32 << 10, .l2_bytes = 512 << 10},
-     .cpu = "generic", .features = {"+v8a", "+neon"}, .rank = 2, .meaning = "64-bit ARM with NEON", .runs_here = has_neon},
+     .cpu = "generic", .features = {"+v8a", "+neon"}, .cc_flags = "-march=armv8-a", .rank = 2, .meaning = "64-bit ARM with NEON", .runs_here = has_neon},
     {.target = {.name = "armv8.2-a+dotprod", .triple = "aarch64-linux-gnu", .vector_bits = 128, .vector_registers = 32, .dot_s8s8 = true,
                 .l1_bytes = 64 << 10, .l2_bytes = 1 << 20},
-     .cpu = "generic", .features = {"+v8.2a", "+neon", "+dotprod"}, .rank = 3, .meaning = "NEON and int8 dot products (SDOT)", .runs_here = has_dotprod},
+     .cpu = "generic", .features = {"+v8.2a", "+neon", "+dotprod"}, .cc_flags = "-march=armv8.2-a+dotprod", .rank = 3, .meaning = "NEON and int8 dot products (SDOT)", .runs_here = has_dotprod},
 };
 
 const TargetTable aarch64_targets = {rows, COUNT_OF(rows)};

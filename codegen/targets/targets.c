@@ -37,6 +37,16 @@ const char *target_meaning(const Target *target) {
     return row_of(target)->meaning;
 }
 
+const char *target_cc_flags(const Target *target) {
+    return row_of(target)->cc_flags;
+}
+
+const char *target_cc(const Target *target) {
+    if (strcmp(target->triple, machine_triple()) == 0)
+        return "cc";
+    return strncmp(target->triple, "aarch64", 7) == 0 ? "aarch64-linux-gnu-gcc" : "x86_64-linux-gnu-gcc";
+}
+
 bool target_runs_here(const Target *target) {
     return strcmp(target->triple, machine_triple()) == 0 && row_of(target)->runs_here();
 }

@@ -11,6 +11,7 @@ typedef struct {
     Target target;                               // first: a const Target * handed out is a const TargetRow *
     const char *cpu;                             // Clang's -target-cpu
     const char *features[MAX_TARGET_FEATURES];   // "+avx512vnni"; NULL ends
+    const char *cc_flags;                        // gcc's and clang's words for the same
     int rank;                                    // "native" takes the highest that runs here; 0: never chosen
     const char *meaning;                         // one line for `tenon targets`
     bool (*runs_here)(void);

@@ -99,15 +99,17 @@ static bool has_amx(void) {
 
 static const TargetRow rows[] = {
     {.target = {.name = "x86-64-v3", .triple = TRIPLE, .vector_bits = 256, .vector_registers = 16, .l1_bytes = 32 << 10, .l2_bytes = 512 << 10},
-     .cpu = "x86-64-v3", .rank = 2, .meaning = "AVX2, FMA, F16C: Intel since 2013, AMD since 2015", .runs_here = has_v3},
+     .cpu = "x86-64-v3", .cc_flags = "-march=x86-64-v3", .rank = 2, .meaning = "AVX2, FMA, F16C: Intel since 2013, AMD since 2015", .runs_here = has_v3},
     {.target = {.name = "x86-64-v4", .triple = TRIPLE, .vector_bits = 512, .vector_registers = 32, .l1_bytes = 32 << 10, .l2_bytes = 1 << 20},
-     .cpu = "x86-64-v4", .rank = 3, .meaning = "AVX-512 (F, BW, CD, DQ, VL)", .runs_here = has_v4},
+     .cpu = "x86-64-v4", .cc_flags = "-march=x86-64-v4 -mprefer-vector-width=512", .rank = 3, .meaning = "AVX-512 (F, BW, CD, DQ, VL)", .runs_here = has_v4},
     {.target = {.name = "x86-64-v4+vnni", .triple = TRIPLE, .vector_bits = 512, .vector_registers = 32, .dot_u8s8 = true, .l1_bytes = 32 << 10,
                 .l2_bytes = 1 << 20},
-     .cpu = "x86-64-v4", .features = {"+avx512vnni"}, .rank = 4, .meaning = "AVX-512 with int8 dot products", .runs_here = has_v4_vnni},
+     .cpu = "x86-64-v4", .features = {"+avx512vnni"}, .cc_flags = "-march=x86-64-v4 -mavx512vnni -mprefer-vector-width=512",
+     .rank = 4, .meaning = "AVX-512 with int8 dot products", .runs_here = has_v4_vnni},
     {.target = {.name = "amx", .triple = TRIPLE, .vector_bits = 512, .vector_registers = 32, .dot_u8s8 = true, .tile_i8 = true, .tile_bf16 = true,
                 .l1_bytes = 48 << 10, .l2_bytes = 2 << 20},
-     .cpu = "x86-64-v4", .features = {"+avx512vnni", "+avx512bf16", "+amx-tile", "+amx-int8", "+amx-bf16"}, .rank = 5,
+     .cpu = "x86-64-v4", .features = {"+avx512vnni", "+avx512bf16", "+amx-tile", "+amx-int8", "+amx-bf16"},
+     .cc_flags = "-march=x86-64-v4 -mavx512vnni -mavx512bf16 -mamx-tile -mamx-int8 -mamx-bf16 -mprefer-vector-width=512", .rank = 5,
      .meaning = "AVX-512 and matrix tiles (AMX): Intel Xeon since 2023", .runs_here = has_amx},
 };
 

@@ -1,0 +1,145 @@
+// From a model to a program: model → passes → plan → C → object, and beside it the parts of the blob. What the commands do with the result (run it,
+// link it, print it) is theirs.
+#include "driver/build.h"
+
+#include "passes/passes.h"
+#include "runtime/format.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void timing(const BuildOptions *options, const char *what, double began) {
+    if (options->timing)
+        fprintf(stderr, "%-16s %8.1f ms\n", what, (seconds_now() - began) * 1e3);
+}
+
+const Target *build_target(const BuildOptions *options, Diags *diags) {
+    if (!strchr(options->target, ','))
+        return target_find(options->target, diags);
+    diag_error(diags, NOWHERE, "--target %s: one program for several targets is not supported yet", options->target);
+    diag(diags, DIAG_HINT, NOWHERE, "compile once for each target");
+    return NULL;
+}
+
+bool build_passes(Module *module, const BuildOptions *options, Diags *diags) {
+    const Target *target = build_target(options, diags);
+    PassOptions passes = {.target = target, .quantize = options->quantize, .only = options->passes, .skip = options->skip,
+                          .print_after = options->print_after, .timing = options->timing, .print_to = stderr, .reproducer = "repro.tir"};
+    return target && run_passes(module, &passes, diags);
+}
+
+// ---- the blob's parts -----------------------------------------------------------------------------------------------
+
+static bool pack_weights(const void *from, bool (*write)(void *, const void *, size_t), void *to, Diags *diags) {
+    const Build *build = from;
+    double began = seconds_now();
+    if (build->progress)
+        tn_progress_begin(build->progress, "packing weights");
+    bool done = plan_pack(build->plan, write, to, build->progress ? tn_progress_show : NULL, build->progress, diags);
+    if (build->progress)
+        tn_progress_end(build->progress);
+    timing(build->options, "pack", began);
+    return done;
+}
+
+static void add_record(Text *meta, const char *key, const char *value) {
+    if (value)
+        blob_meta_add(meta, key, value);
+}
+
+static void describe(Build *build, const char *path) {
+    const Model *model = build->model;
+    Text *meta = &build->meta;
+    char context[24];
+    snprintf(context, sizeof context, "%lld", (long long)model->context);
+    add_record(meta, "name", model->name);
+    add_record(meta, "context", context);
+    add_record(meta, "chat.begin", model->chat_begin);
+    add_record(meta, "chat.system", model->chat_system);
+    add_record(meta, "chat.user", model->chat_user);
+    add_record(meta, "chat.assistant", model->chat_assistant);
+    add_record(meta, "chat.generation", model->chat_generation);
+    for (int i = 0; i < model->stop_count; i++)
+        add_record(meta, "stop", model->stops[i]);
+    add_record(meta, "source", path);
+}
+
+// Everything but the weights.
+static bool collect_parts(Build *build, const char *path, Diags *diags) {
+    describe(build, path);
+    build->parts[build->part_count++] = (BlobPart){SECTION_META, blob_pack_text, &build->meta};
+    if (!build->model->tokenizer_path)
+        return true;
+    double began = seconds_now();
+    if (!tokenizer_import(build->model->tokenizer_path, &build->tokenizer, diags))
+        return false;
+    timing(build->options, "tokenizer", began);
+    build->parts[build->part_count++] = (BlobPart){SECTION_TOKENIZER, blob_pack_text, &build->tokenizer};
+    return true;
+}
+
+// ---- the sequence ---------------------------------------------------------------------------------------------------
+
+static bool load(Build *build, const char *path, Diags *diags) {
+    build->target = build_target(build->options, diags);
+    if (!build->target)
+        return false;
+    double began = seconds_now();
+    build->model = model_open(build->arena, path, diags);
+    timing(build->options, "model", began);
+    return build->model && collect_parts(build, path, diags);
+}
+
+static bool plan(Build *build, Diags *diags) {
+    if (!build_passes(build->model->module, build->options, diags))
+        return false;
+    double began = seconds_now();
+    build->plan = plan_new(build->model->module, build->target, build->model->input_names, build->model->input_count, diags);
+    timing(build->options, "plan", began);
+    build->parts[build->part_count++] = (BlobPart){SECTION_WEIGHTS, pack_weights, build};
+    return build->plan;
+}
+
+bool build_load(Build *build, const char *path, const BuildOptions *options, Diags *diags) {
+    *build = (Build){.arena = arena_new(), .options = options};
+    if (load(build, path, diags))
+        return true;
+    build_close(build);
+    return false;
+}
+
+bool build_open(Build *build, const char *path, const BuildOptions *options, Diags *diags) {
+    if (!build_load(build, path, options, diags))
+        return false;
+    if (plan(build, diags))
+        return true;
+    build_close(build);
+    return false;
+}
+
+bool build_code(const Build *build, EmitKind kind, uint64_t blob_hash, Text *out, Diags *diags) {
+    Text c = {0};
+    ClangOptions clang;
+    double began = seconds_now();
+    plan_emit(build->plan, FLAVOUR_JIT, blob_hash, &c);
+    timing(build->options, "emit", began);
+    target_clang_options(build->target, &clang);
+    began = seconds_now();
+    char name[128];
+    snprintf(name, sizeof name, "%.100s.c", build->model->name ? build->model->name : "model");
+    bool done = clang_compile(name, c.data, c.length, &clang, kind, out, diags);
+    timing(build->options, "clang", began);
+    text_free(&c);
+    return done;
+}
+
+void build_close(Build *build) {
+    if (build->plan)
+        plan_free(build->plan);
+    if (build->model)
+        model_close(build->model);
+    text_free(&build->meta);
+    text_free(&build->tokenizer);
+    arena_free(build->arena);
+    *build = (Build){0};
+}

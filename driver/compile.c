@@ -1,0 +1,250 @@
+// tenon compile: ahead of time. What comes out is chosen by --emit, or by the ending of OUT's name.
+//
+//   exe      one static executable, the weights inside
+//   so       a shared object; beside it the weights, a C header, a pkg-config file
+//   obj, c   an object, or C with the run time's text in it; beside it the weights
+//   llvm-ir, asm   to read; no weights
+#include "codegen/embedded.h"
+#include "codegen/link.h"
+#include "driver/build.h"
+#include "runtime/format.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef enum { OUT_EXE, OUT_SO, OUT_OBJ, OUT_C, OUT_LLVM_IR, OUT_ASM, OUT_PTX, OUT_CUDA, OUT_COUNT } OutKind;
+
+static const struct { const char *name, *ending; } out_kinds[OUT_COUNT] = {
+    [OUT_EXE] = {"exe", NULL},       [OUT_SO] = {"so", ".so"},  [OUT_OBJ] = {"obj", ".o"},   [OUT_C] = {"c", ".c"},
+    [OUT_LLVM_IR] = {"llvm-ir", ".ll"}, [OUT_ASM] = {"asm", ".s"}, [OUT_PTX] = {"ptx", ".ptx"}, [OUT_CUDA] = {"cuda", ".cu"},
+};
+
+typedef struct {
+    const char *model, *out, *emit;
+    OutKind kind;
+    BuildOptions build;
+    bool json;
+    char *stem;                       // OUT without its ending, where the kind has one
+    uint64_t out_bytes, weight_bytes; // for the summary
+    char *weights;                    // the file of weights beside; NULL: inside or none
+} Compile;
+
+static bool ends_with(const char *text, const char *ending) {
+    size_t length = strlen(text), tail = strlen(ending);
+    return length > tail && strcmp(text + length - tail, ending) == 0;
+}
+
+static char *with_ending(const Compile *job, const char *ending) {
+    Text path = {0};
+    text_printf(&path, "%s%s", job->stem, ending);
+    return path.data;
+}
+
+static const char *file_part(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+// ---- what lies beside ---------------------------------------------------------------------------------------------------
+
+static bool put_weights(Compile *job, const Build *build, uint64_t *hash, Diags *diags) {
+    job->weights = with_ending(job, ".weights");
+    return blob_file(job->weights, build->parts, build->part_count, hash, &job->weight_bytes, diags);
+}
+
+static bool put_text(const char *path, const Text *text, Diags *diags) {
+    return write_file(path, text->data, text->length, diags);
+}
+
+static bool put_header(const Compile *job, const Build *build, Diags *diags) {
+    Text text = {0};
+    char *path = with_ending(job, ".h");
+    text_printf(&text, "// %s, compiled from %s for %s by tenon " TENON_VERSION ".\n//\n// Build against it:  cc program.c $(pkg-config --cflags --libs %s) "
+                       "(PKG_CONFIG_PATH: the folder of %s.pc)\n// The weights, %s, are looked for beside the shared object; tn_open_options.weights names another place.\n//\n",
+                file_part(job->out), build->model->name ? build->model->name : "a model", build->target->name, file_part(job->stem), file_part(job->stem),
+                file_part(job->weights));
+    embedded_header(&text);
+    bool done = put_text(path, &text, diags);
+    free(path);
+    text_free(&text);
+    return done;
+}
+
+// The library is named by its file (-l:NAME), so that any OUT will do; paths are relative to the .pc file, which moves with its folder.
+static bool put_pkg_config(const Compile *job, const Build *build, Diags *diags) {
+    Text text = {0};
+    char *path = with_ending(job, ".pc");
+    text_printf(&text, "Name: %s\nDescription: %s, compiled for %s by tenon\nVersion: %s\nCflags: -I${pcfiledir}\n"
+                       "Libs: -L${pcfiledir} -Wl,-rpath,${pcfiledir} -l:%s\n",
+                file_part(job->stem), build->model->name ? build->model->name : "a model", build->target->name, TENON_VERSION, file_part(job->out));
+    bool done = put_text(path, &text, diags);
+    free(path);
+    text_free(&text);
+    return done;
+}
+
+// ---- one function a kind ------------------------------------------------------------------------------------------------
+
+static bool compile_linked(Compile *job, const Build *build, Diags *diags) {
+    Text object = {0};
+    LinkReport report = {0};
+    uint64_t hash = 0;
+    bool shared = job->kind == OUT_SO;
+    bool done = (!shared || put_weights(job, build, &hash, diags)) && build_code(build, EMIT_OBJECT, hash, &object, diags);
+    LinkJob link = {.object = object.data, .object_length = object.length, .target = build->target, .out = job->out, .parts = build->parts,
+                    .part_count = build->part_count};
+    double began = seconds_now();
+    done = done && (shared ? link_shared : link_executable)(&link, &report, diags);
+    if (done && job->build.timing)
+        fprintf(stderr, "%-16s %8.1f ms\n", shared ? "link" : "link and pack", (seconds_now() - began) * 1e3);
+    done = done && (!shared || (put_header(job, build, diags) && put_pkg_config(job, build, diags)));
+    job->out_bytes = report.image_bytes;
+    if (!shared)
+        job->weight_bytes = report.blob_bytes;
+    text_free(&object);
+    return done;
+}
+
+static bool compile_text(Compile *job, const Build *build, EmitKind kind, Diags *diags) {
+    Text text = {0};
+    uint64_t hash = 0;
+    bool done = (kind != EMIT_OBJECT || put_weights(job, build, &hash, diags)) && build_code(build, kind, hash, &text, diags) &&
+                put_text(job->out, &text, diags);
+    job->out_bytes = text.length;
+    text_free(&text);
+    return done;
+}
+
+static bool compile_c(Compile *job, const Build *build, Diags *diags) {
+    Text text = {0};
+    uint64_t hash;
+    if (!put_weights(job, build, &hash, diags))
+        return false;
+    char *program = with_ending(job, "");
+    text_printf(&text, "// %s for %s, by tenon " TENON_VERSION ". Compile it with\n//\n//     %s -O2 -fopenmp %s -o %s %s -lutf8proc -lm\n//\n"
+                       "// (any C11 compiler, any -O, never -ffast-math; packages libutf8proc-dev and libxxhash-dev). Its weights are in %s,\n"
+                       "// which belongs beside the program, or is named with --weights.\n#ifndef _GNU_SOURCE\n#define _GNU_SOURCE\n#endif\n",
+                build->model->name ? build->model->name : "a model", build->target->name, target_cc(build->target), target_cc_flags(build->target), file_part(program), file_part(job->out),
+                file_part(job->weights));
+    plan_emit(build->plan, FLAVOUR_INTRINSICS, hash, &text);
+    text_puts(&text, "\n\n// ---- the run time ----\n");
+    embedded_runtime(&text);
+    bool done = put_text(job->out, &text, diags);
+    job->out_bytes = text.length;
+    text_free(&text);
+    free(program);
+    return done;
+}
+
+static bool compile_kind(Compile *job, const Build *build, Diags *diags) {
+    switch (job->kind) {
+    case OUT_EXE: case OUT_SO: return compile_linked(job, build, diags);
+    case OUT_OBJ: return compile_text(job, build, EMIT_OBJECT, diags);
+    case OUT_C: return compile_c(job, build, diags);
+    case OUT_LLVM_IR: return compile_text(job, build, EMIT_LLVM_IR, diags);
+    case OUT_ASM: return compile_text(job, build, EMIT_ASSEMBLY, diags);
+    default: break;
+    }
+    diag_error(diags, NOWHERE, "--emit %s needs a GPU target, and %s is none", out_kinds[job->kind].name, build->target->name);
+    diag(diags, DIAG_HINT, NOWHERE, "tenon targets lists the targets; --emit c, asm and llvm-ir work for all of them");
+    return false;
+}
+
+// ---- the command --------------------------------------------------------------------------------------------------------
+
+static void summary(const Compile *job, const Build *build, double seconds) {
+    if (job->json) {
+        Text out = {0};
+        text_puts(&out, "{\"output\": ");
+        json_text(&out, job->out);
+        text_puts(&out, ", \"emit\": ");
+        json_text(&out, out_kinds[job->kind].name);
+        text_puts(&out, ", \"target\": ");
+        json_text(&out, build->target->name);
+        text_printf(&out, ", \"code_bytes\": %llu, \"weight_bytes\": %llu, \"weights\": ", (unsigned long long)job->out_bytes,
+                    (unsigned long long)job->weight_bytes);
+        if (job->weights)
+            json_text(&out, job->weights);
+        else
+            text_puts(&out, "null");
+        text_printf(&out, ", \"seconds\": %.3f}\n", seconds);
+        print_out(&out);
+        text_free(&out);
+        return;
+    }
+    fprintf(stderr, "%s: %s for %s, %.2f MB", job->out, out_kinds[job->kind].name, build->target->name, (double)job->out_bytes / 1e6);
+    if (job->weights)
+        fprintf(stderr, "; weights in %s, %.1f MB", job->weights, (double)job->weight_bytes / 1e6);
+    else if (job->weight_bytes)
+        fprintf(stderr, " and %.1f MB of weights", (double)job->weight_bytes / 1e6);
+    fprintf(stderr, ", in %.1f s\n", seconds);
+}
+
+static int choose_kind(const Command *command, Compile *job) {
+    job->kind = OUT_EXE;
+    if (job->emit) {
+        const char *names[OUT_COUNT];
+        for (job->kind = 0; job->kind < OUT_COUNT && strcmp(job->emit, out_kinds[job->kind].name) != 0; job->kind++)
+            names[job->kind] = out_kinds[job->kind].name;
+        if (job->kind < OUT_COUNT)
+            return EXIT_DONE;
+        const char *near = nearest_name(job->emit, names, OUT_COUNT);
+        return usage_error(command, near ? "--emit %s: there is no such kind (did you mean %s?)" : "--emit %s: the kinds are exe, so, obj, c, llvm-ir, asm, ptx, cuda",
+                           job->emit, near);
+    }
+    for (int kind = 0; kind < OUT_COUNT; kind++)
+        if (out_kinds[kind].ending && ends_with(job->out, out_kinds[kind].ending))
+            job->kind = (OutKind)kind;
+    return EXIT_DONE;
+}
+
+static int compile(Compile *job) {
+    Diags *diags = diags_new();
+    Build build;
+    Progress progress = {0};
+    double began = seconds_now();
+    bool done = build_open(&build, job->model, &job->build, diags);
+    if (done) {
+        build.progress = &progress;
+        done = compile_kind(job, &build, diags);
+        if (done)
+            summary(job, &build, seconds_now() - began);
+        build_close(&build);
+    }
+    int said = finish(diags);
+    return done ? said : EXIT_INPUT;
+}
+
+static int run(const Command *command, int argc, char **argv) {
+    Compile job = {0};
+    build_options_init(&job.build);
+    Options options = {.command = command, .arguments = &job.model, .argument_room = 1, .argument_least = 1};
+    option_add(&options, "-o", OPTION_TEXT, &job.out, "OUT", "what to write");
+    option_add(&options, "--emit", OPTION_TEXT, &job.emit, "KIND", "exe, so, obj, c, llvm-ir, asm, ptx or cuda (default: by OUT's ending, else exe)");
+    build_options_add(&options, &job.build);
+    option_add(&options, "--json", OPTION_FLAG, &job.json, NULL, "one JSON object about what was made");
+    int code = options_parse(&options, argc, argv);
+    if (code >= 0)
+        return code;
+    if (!job.out || !*job.out)
+        return usage_error(command, "-o OUT is missing");
+    if ((code = choose_kind(command, &job)))
+        return code;
+    const char *ending = out_kinds[job.kind].ending;
+    size_t length = strlen(job.out) - (ending && ends_with(job.out, ending) ? strlen(ending) : 0);
+    job.stem = strndup(job.out, length);
+    code = compile(&job);
+    free(job.stem);
+    free(job.weights);
+    return code;
+}
+
+const Command compile_command = {
+    "compile", "MODEL -o OUT", "ahead of time: one executable, a shared object, C …",
+    "Compiles the model and its weights. The default is one static executable that needs nothing else. A shared object gets its weights, a C\n"
+    "header and a pkg-config file beside it; an object and C get the weights. The same target gives the same bits in every form.",
+    "  tenon compile smollm2.gguf -o smollm2 && ./smollm2 -p \"Why is the sky blue?\"\n"
+    "  tenon compile model.yaml -o model.c\n      one C file that gcc or clang builds; its first lines say how\n"
+    "  tenon compile model.yaml -o libmodel.so --target x86-64-v3\n      for any machine with AVX2, to use from other programs\n"
+    "  tenon compile model.yaml -o model.s --target armv8.2-a+dotprod\n      assembly, to read\n", run,
+};

@@ -1,0 +1,190 @@
+// The command line, one parser for all subcommands. A command lists its options as rows; those of running a model come from the run time's own parser
+// (runtime/cli.h), so that `tenon run` and a compiled program understand the same words.
+#include "driver/driver.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+void option_add(Options *options, const char *name, OptionKind kind, void *into, const char *argument, const char *help) {
+    if (options->count < MAX_OPTIONS)
+        options->options[options->count++] = (Option){name, kind, into, argument, help};
+}
+
+int usage_error(const Command *command, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    fputs("tenon: error: ", stderr);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    if (command)
+        fprintf(stderr, "\nusage: tenon %s %s\n       tenon %s --help explains\n", command->name, command->arguments, command->name);
+    else
+        fputs("\n       tenon --help lists the commands\n", stderr);
+    return EXIT_USAGE;
+}
+
+void command_help(const Options *options, FILE *to) {
+    const Command *command = options->command;
+    fprintf(to, "usage: tenon %s %s\n\n%s\n", command->name, command->arguments, command->help);
+    if (options->count)
+        fputs("\nOptions:\n", to);
+    for (int i = 0; i < options->count; i++) {
+        const Option *option = &options->options[i];
+        char left[64];
+        snprintf(left, sizeof left, "%s %s", option->name, option->argument ? option->argument : "");
+        fprintf(to, "  %-22s %s\n", left, option->help);
+    }
+    fprintf(to, "  %-22s %s\n", "--help", "this text");
+    if (options->run) {
+        fputs("\nTo run (the same in a compiled program):\n", to);
+        tn_options_help(to);
+    }
+    fprintf(to, "\nExamples:\n%s\nExit codes: 0 done, 1 the input is wrong, 2 the command line is wrong, 3 this machine cannot.\n", command->examples);
+}
+
+// "64", "64K", "64M", "64G", "64T", with or without B or iB.
+static bool parse_size(const char *text, uint64_t *size) {
+    char *end;
+    errno = 0;
+    unsigned long long number = strtoull(text, &end, 10);
+    if (end == text || *text == '-' || errno)
+        return false;
+    static const char units[] = "kmgt";
+    uint64_t unit = 1;
+    if (*end) {
+        const char *found = strchr(units, *end | 32);
+        if (found) {
+            unit = (uint64_t)1 << 10 * (found - units + 1);
+            end++;
+        }
+        end += *end == 'i';
+        end += *end == 'B' || *end == 'b';
+    }
+    return *end == 0 && size_mad(number, unit, 0, UINT64_MAX / 2, size);
+}
+
+// 0, or the exit code after a message.
+static int store(const Options *options, const Option *option, const char *value) {
+    switch (option->kind) {
+    case OPTION_FLAG:
+        *(bool *)option->into = true;
+        return 0;
+    case OPTION_TEXT:
+        *(const char **)option->into = value;
+        return 0;
+    case OPTION_SIZE:
+        if (parse_size(value, option->into))
+            return 0;
+        return usage_error(options->command, "%s: '%s' is not a size (such as 500M or 20G)", option->name, value);
+    case OPTION_COUNT: {
+        uint64_t number;
+        if (parse_size(value, &number) && number <= INT32_MAX) {
+            *(int *)option->into = (int)number;
+            return 0;
+        }
+        return usage_error(options->command, "%s: '%s' is not a number", option->name, value);
+    }
+    }
+    return EXIT_USAGE;
+}
+
+// How many places were used (0: none of these options; -1: wrong, exit code in *code). `--name=value` and `--name value` mean the same.
+static int take(const Options *options, int argc, char **argv, int at, int *code) {
+    const char *argument = argv[at];
+    size_t length = strcspn(argument, "=");
+    for (int i = 0; i < options->count; i++) {
+        const Option *option = &options->options[i];
+        bool whole = strcmp(argument, option->name) == 0;
+        if (!whole && !(argument[length] == '=' && strlen(option->name) == length && strncmp(argument, option->name, length) == 0))
+            continue;
+        if (option->kind == OPTION_FLAG && !whole)
+            *code = usage_error(options->command, "%s takes no value", option->name);
+        else if (option->kind == OPTION_FLAG || !whole)
+            *code = store(options, option, argument + length + 1);
+        else if (at + 1 >= argc)
+            *code = usage_error(options->command, "%s needs a value: %s %s", option->name, option->name, option->argument);
+        else
+            *code = store(options, option, argv[at + 1]);
+        return *code ? -1 : whole && option->kind != OPTION_FLAG ? 2 : 1;
+    }
+    return 0;
+}
+
+static int unknown(const Options *options, const char *argument) {
+    const char *names[MAX_OPTIONS + 1];
+    int count = 0;
+    for (int i = 0; i < options->count; i++)
+        names[count++] = options->options[i].name;
+    names[count++] = "--help";
+    if (options->run) {
+        tn_failure failure = {0};
+        tn_options_unknown(argument, names, count, &failure);
+        return usage_error(options->command, "%s", failure.text);
+    }
+    char name[64];
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(argument, "="), argument);
+    const char *near = nearest_name(name, names, count);
+    return usage_error(options->command, near ? "unknown option %s (did you mean %s?)" : "unknown option %s", name, near);
+}
+
+int options_parse(Options *options, int argc, char **argv) {
+    bool only_arguments = false;
+    for (int at = 1; at < argc;) {
+        const char *argument = argv[at];
+        if (only_arguments || argument[0] != '-' || !argument[1]) {
+            if (options->argument_count >= options->argument_room)
+                return usage_error(options->command, "unexpected argument '%s'", argument);
+            options->arguments[options->argument_count++] = argument;
+            at++;
+            continue;
+        }
+        if (strcmp(argument, "--") == 0) {
+            only_arguments = true;
+            at++;
+            continue;
+        }
+        if (strcmp(argument, "--help") == 0 || strcmp(argument, "-h") == 0) {
+            command_help(options, stdout);
+            return EXIT_DONE;
+        }
+        int code = 0, used = take(options, argc, argv, at, &code);
+        if (used == 0 && options->run) {
+            tn_failure failure = {0};
+            used = tn_options_take(options->run, argc, argv, at, &failure);
+            if (used < 0)
+                return usage_error(options->command, "%s", failure.text);
+        }
+        if (code)
+            return code;
+        if (used == 0)
+            return unknown(options, argument);
+        at += used;
+    }
+    if (options->argument_count < options->argument_least)
+        return usage_error(options->command, "%s is missing", options->argument_room > 1 ? "an argument" : "the model");
+    return -1;
+}
+
+void build_options_init(BuildOptions *build) {
+    *build = (BuildOptions){.target = "native", .cache_size = (uint64_t)20 << 30};
+}
+
+void build_options_add(Options *options, BuildOptions *build) {
+    option_add(options, "--target", OPTION_TEXT, &build->target, "T", "the machine to compile for (tenon targets lists them; native)");
+    option_add(options, "--quant", OPTION_TEXT, &build->quantize, "Q", "how weights are stored: as-stored (default), w8a8, f16, bf16");
+    pass_options_add(options, build);
+}
+
+void pass_options_add(Options *options, BuildOptions *build) {
+    option_add(options, "--passes", OPTION_TEXT, &build->passes, "P,P…", "only these passes, or none");
+    option_add(options, "--skip-pass", OPTION_TEXT, &build->skip, "P,P…", "all passes but these");
+    option_add(options, "--print-after", OPTION_TEXT, &build->print_after, "P", "print the IR after a pass, or after all");
+    option_add(options, "--timing", OPTION_FLAG, &build->timing, NULL, "how long each pass and each step took");
+}
+
+void cache_options_add(Options *options, BuildOptions *build) {
+    option_add(options, "--cache-size", OPTION_SIZE, &build->cache_size, "SIZE", "bound of the cache of code and packed weights (20G)");
+    option_add(options, "--no-cache", OPTION_FLAG, &build->no_cache, NULL, "neither read nor write the cache");
+    option_add(options, "--reference", OPTION_FLAG, &build->reference, NULL, "run the reference interpreter instead: slow, the oracle of compiled code");
+}
