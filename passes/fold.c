@@ -178,7 +178,7 @@ static Value *lift(Fold *fold, Func *func, const Node *node, int result, Value *
         int count = 0;
         for (int k = 0; k < node->operand_count; k++)
             if (args[k] && args[k]->count > count) count = args[k]->count;
-        value = param_named(func, node->results[result]->name, node->results[result]->type, count);
+        value = func_param(func, node->results[result]->name, node->results[result]->type, count);
         for (int f = 0; value && f < fold->module->func_count; f++)
             for (int i = 0; i < fold->module->funcs[f]->node_count; i++) {
                 Node *call = fold->module->funcs[f]->nodes[i];
@@ -198,8 +198,10 @@ static bool lift_node(Fold *fold, Func *func, Node *node) {
         int uses, returns;
         func_uses(func, node->results[r], &uses, &returns);
         if (!uses) continue;
+        int params = func->param_count;
         Value *value = lift(fold, func, node, r, args);
         if (!value) return false;
+        if (func->param_count > params) value->name = node->results[r]->name;   // the node goes, its name is free
         func_replace_uses(func, node->results[r], value);
     }
     func_remove(func, node);

@@ -99,18 +99,17 @@ static bool part_seen(const char *const *parts, int count, const char *part) {
     return false;
 }
 
-// What the kernel does, in order: linear_silu_linear_mul. Long row kernels name each operation once, the first few and the last.
+// What the kernel does, in order: linear_silu_linear_mul. Others than linear kernels name each operation once, the first few and the last.
 static const char *kernel_name(const Outline *outline) {
     const Func *kernel = outline->kernel;
     const char *parts[MOST_PARTS];
     int count = 0, worth_naming = 0;
     for (int i = 0; i < kernel->node_count; i++) worth_naming += !op_is(kernel->nodes[i], SHAPE) && kernel->nodes[i]->op != OP_CONST;
-    bool brief = worth_naming > MOST_PARTS;
+    bool brief = worth_naming > MOST_PARTS || outline->fusion->kind[outline->group] != GROUP_LINEAR;
     for (int i = 0; i < kernel->node_count; i++) {
         const Node *node = kernel->nodes[i];
         const char *part = op_info(node->op)->name;
         if (node->op == OP_CONST || (worth_naming && op_is(node, SHAPE)) || (brief && part_seen(parts, count, part))) continue;
-        if (count && !brief && op_is(node, ROWWISE) && strcmp(parts[count - 1], part) == 0) continue;   // q's and k's norm
         if (count == MOST_PARTS) count--;
         parts[count++] = part;
     }

@@ -171,29 +171,6 @@ Node *node_insert(Func *func, int at, OpId op, Value *const *operands, int opera
     return node;
 }
 
-int node_position(const Func *func, const Node *node) {
-    for (int i = 0; i < func->node_count; i++)
-        if (func->nodes[i] == node) return i;
-    return -1;
-}
-
-static bool name_taken(const Func *func, const char *name) {
-    for (int i = 0; i < func->input_count; i++)
-        if (strcmp(func->inputs[i]->name, name) == 0) return true;
-    for (int i = 0; i < func->param_count; i++)
-        if (strcmp(func->params[i]->name, name) == 0) return true;
-    for (int i = 0; i < func->node_count; i++)
-        for (int r = 0; r < func->nodes[i]->result_count; r++)
-            if (strcmp(func->nodes[i]->results[r]->name, name) == 0) return true;
-    return false;
-}
-
-Value *param_named(Func *func, const char *name, Type type, int count) {
-    const char *free_name = name;
-    for (int i = 1; name_taken(func, free_name); i++) free_name = arena_printf(func->module->arena, "%s.%d", name, i);
-    return func_param(func, free_name, type, count);
-}
-
 // ---- order of functions ----------------------------------------------------------------------------------------------------
 
 enum { SORT_OPEN = 1, SORT_DONE = 2 };

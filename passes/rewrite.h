@@ -45,8 +45,6 @@ bool const_scalar(const Value *value, double *number);          // the result of
 // Adds a node like func_node, then moves it before node number `at`. NULL with an error when it does not type-check.
 Node *node_insert(Func *func, int at, OpId op, Value *const *operands, int operand_count, const Attr *attrs, int attr_count,
                   const char *const *names, Loc loc, Diags *diags);
-int node_position(const Func *func, const Node *node);
-Value *param_named(Func *func, const char *name, Type type, int count);   // func_param under a name that is still free
 // Callees before callers, main last, unreachable functions left out. False when functions call one another in a circle.
 bool module_sort_funcs(Module *module);
 
