@@ -272,7 +272,7 @@ static Constant make_factors(Arena *arena, const Expr *call, const FactorsFuncti
 }
 
 // The factor by which yarn and longrope scale queries and keys (transformers' modeling_rope_utils).
-static Constant mscale_call(Arena *arena, const Expr *call, const double *x, int count, Diags *diags) {
+static Constant mscale_call(const Expr *call, const double *x, int count, Diags *diags) {
     if (strcmp(call->text, "yarn_mscale") == 0) {
         if (count < 1 || count > 2) return call_error(call, diags, "takes (factor, mscale=1)");
         return constant_number(x[0] <= 1 ? 1 : 0.1 * (count > 1 ? x[1] : 1) * log(x[0]) + 1);
@@ -281,7 +281,7 @@ static Constant mscale_call(Arena *arena, const Expr *call, const double *x, int
     return constant_number(x[0] <= 1 ? 1 : sqrt(1 + log(x[0]) / log(x[1])));
 }
 
-static Constant reduce(Arena *arena, const Expr *call, const double *x, int count, Diags *diags) {
+static Constant reduce(const Expr *call, const double *x, int count, Diags *diags) {
     if (strcmp(call->text, "sum") == 0) {
         double sum = 0;
         for (int i = 0; i < count; i++) sum += x[i];
@@ -296,8 +296,8 @@ static Constant reduce(Arena *arena, const Expr *call, const double *x, int coun
 
 static Constant number_call(Arena *arena, const Expr *call, const double *x, int count, Diags *diags) {
     const char *name = call->text;
-    if (strcmp(name, "min") == 0 || strcmp(name, "max") == 0 || strcmp(name, "sum") == 0) return reduce(arena, call, x, count, diags);
-    if (strstr(name, "mscale")) return mscale_call(arena, call, x, count, diags);
+    if (strcmp(name, "min") == 0 || strcmp(name, "max") == 0 || strcmp(name, "sum") == 0) return reduce(call, x, count, diags);
+    if (strstr(name, "mscale")) return mscale_call(call, x, count, diags);
     bool two = strcmp(name, "pow") == 0;
     if (count != (two ? 2 : 1)) return call_error(call, diags, two ? "takes two numbers" : "takes one number");
     double value = strcmp(name, "sqrt") == 0 ? sqrt(x[0]) : strcmp(name, "log") == 0 ? log(x[0]) : strcmp(name, "exp") == 0 ? exp(x[0])

@@ -1,0 +1,261 @@
+// Parameters: a declaration, for given index values, becomes a tensor's slice, checked against the file. Nothing is looked up before a statement
+// that runs speaks of it, so a branch that is not taken needs no weights.
+#include "frontend/model.h"
+
+#include <string.h>
+
+typedef struct { Frame *frame; Param *param; int index; Diags *diags; bool bad; } Lookup;
+
+static void lookup_error(Lookup *lookup, Loc loc, const char *format, ...) PRINTF_LIKE(3, 4);
+static void lookup_error(Lookup *lookup, Loc loc, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    diag_v(lookup->diags, DIAG_ERROR, loc, format, args);
+    va_end(args);
+    lookup->bad = true;
+}
+
+// Declarations speak of config and index values alone.
+static Constant field_constant(Lookup *lookup, const Expr *expr) {
+    Constant value = constant_expr(lookup->frame->arena, expr, lookup->frame->scope, lookup->diags);
+    if (value.kind == CONSTANT_POISON) lookup->bad = true;
+    return value;
+}
+
+static int64_t field_integer(Lookup *lookup, const Expr *expr, const char *what, int64_t least) {
+    Constant value = field_constant(lookup, expr);
+    int64_t number = 0;
+    if (value.kind == CONSTANT_POISON) return 0;
+    if (!constant_integer(&value, &number) || number < least)
+        lookup_error(lookup, expr_loc(expr), "%s is a whole number from %lld, not %s", what, (long long)least,
+                     constant_describe(lookup->frame->arena, &value));
+    return number;
+}
+
+static bool declared_shape(Lookup *lookup, Type *type) {
+    const Param *param = lookup->param;
+    type->rank = param->rank;
+    if (!param->shape_list) {
+        for (int i = 0; i < param->rank; i++) type->dims[i] = field_integer(lookup, param->shape[i], "a size", 1);
+    } else {
+        Constant list = field_constant(lookup, param->shape_list);
+        if (list.kind != CONSTANT_POISON && (list.kind != CONSTANT_LIST || !list.count || list.count > MAX_RANK))
+            lookup_error(lookup, expr_loc(param->shape_list), "a shape is a list of 1 to %d sizes, not %s", MAX_RANK,
+                         constant_describe(lookup->frame->arena, &list));
+        for (int i = 0; !lookup->bad && i < list.count; i++)
+            if (!constant_integer(&list.items[i], &type->dims[i]) || type->dims[i] < 1)
+                lookup_error(lookup, expr_loc(param->shape_list), "a size is a whole number from 1, not %s",
+                             constant_describe(lookup->frame->arena, &list.items[i]));
+        type->rank = list.kind == CONSTANT_LIST ? list.count : 0;
+    }
+    uint64_t elements = 1;
+    for (int i = 0; !lookup->bad && i < type->rank; i++)
+        if (!size_mad(elements, (uint64_t)type->dims[i], 0, (uint64_t)1 << 40, &elements))
+            lookup_error(lookup, param->loc, "the shape of '%s' is too large", param->name);
+    return !lookup->bad;
+}
+
+// ---- slices -------------------------------------------------------------------------------------------------------
+
+static const char *shape_text(Arena *arena, const Type *type) {
+    Text text = {0};
+    text_puts(&text, "[");
+    for (int i = 0; i < type->rank; i++) text_printf(&text, i ? ", %lld" : "%lld", (long long)type->dims[i]);
+    text_puts(&text, "]");
+    const char *out = arena_strdup(arena, text.data);
+    text_free(&text);
+    return out;
+}
+
+static void drop_first(Type *type) {
+    for (int i = 1; i < type->rank; i++) type->dims[i - 1] = type->dims[i];
+    type->dims[--type->rank] = 0;
+}
+
+static void take_index(Lookup *lookup, Weight *weight, Text *name) {
+    const Expr *expr = lookup->param->index;
+    int64_t index = field_integer(lookup, expr, "index", 0);
+    if (lookup->bad) return;
+    if (weight->type.rank < 2)
+        lookup_error(lookup, expr_loc(expr), "index: tensor '%s' is %s, not a stack", weight->tensor, shape_text(lookup->frame->arena, &weight->type));
+    else if (index >= weight->type.dims[0])
+        lookup_error(lookup, expr_loc(expr), "index: tensor '%s' has %lld elements, and this is %lld", weight->tensor, (long long)weight->type.dims[0],
+                     (long long)index);
+    else {
+        drop_first(&weight->type);
+        weight->index = index;
+        text_printf(name, ".%lld", (long long)index);
+    }
+}
+
+static void take_rows(Lookup *lookup, Weight *weight, Text *name) {
+    const Param *param = lookup->param;
+    int64_t from = field_integer(lookup, param->rows[0], "the first row", 0), to = field_integer(lookup, param->rows[1], "the end of the rows", 1);
+    int64_t step = param->rows_count == 3 ? field_integer(lookup, param->rows[2], "the step of the rows", 1) : 1;
+    if (lookup->bad) return;
+    if (from >= to) {
+        lookup_error(lookup, expr_loc(param->rows[0]), "rows %lld..%lld are none", (long long)from, (long long)to);
+    } else if (to > weight->type.dims[0]) {
+        lookup_error(lookup, expr_loc(param->rows[1]), "rows %lld..%lld are not within the %lld rows of tensor '%s'", (long long)from, (long long)to,
+                     (long long)weight->type.dims[0], weight->tensor);
+    } else if (weight->type.rank == 1 && dtype_info[weight->type.dtype].block != 1) {
+        lookup_error(lookup, expr_loc(param->rows[0]), "tensor '%s' is stored in blocks of %d and cannot be cut", weight->tensor,
+                     dtype_info[weight->type.dtype].block);
+    } else {
+        weight->first = from;
+        weight->step = step;
+        weight->rows = (to - from + step - 1) / step;
+        weight->type.dims[0] = weight->rows;
+        text_printf(name, ".%lld-%lld", (long long)from, (long long)to);
+        if (step > 1) text_printf(name, "-%lld", (long long)step);
+    }
+}
+
+static void take_transposed(Lookup *lookup, Weight *weight, Text *name) {
+    const Expr *expr = lookup->param->transpose;
+    Constant value = field_constant(lookup, expr);
+    int rank = weight->type.rank;
+    if (lookup->bad || !constant_true(&value)) return;
+    if (rank < 2) {
+        lookup_error(lookup, expr_loc(expr), "transpose: '%s' has one dimension", lookup->param->name);
+    } else if (dtype_info[weight->type.dtype].block != 1) {
+        lookup_error(lookup, expr_loc(expr), "transpose: tensor '%s' is stored in blocks (%s) and cannot be transposed", weight->tensor,
+                     dtype_info[weight->type.dtype].name);
+    } else {
+        int64_t rows = weight->type.dims[rank - 2];
+        weight->type.dims[rank - 2] = weight->type.dims[rank - 1];
+        weight->type.dims[rank - 1] = rows;
+        weight->transpose = true;
+        text_puts(name, ".t");
+    }
+}
+
+static void check_shape(Lookup *lookup, const Weight *weight, const Type *declared, const TensorInfo *tensor) {
+    const Param *param = lookup->param;
+    Arena *arena = lookup->frame->arena;
+    bool same = weight->type.rank == declared->rank;
+    for (int i = 0; same && i < declared->rank; i++) same = weight->type.dims[i] == declared->dims[i];
+    if (same) return;
+    bool sliced = weight->index >= 0 || weight->step || weight->transpose;
+    Loc loc = param->shape_list ? expr_loc(param->shape_list) : expr_loc(param->shape[0]);
+    if (!param->shape_list && param->rank) {   // the list, or the one size that differs
+        const Expr *first = param->shape[0], *last = param->shape[param->rank - 1];
+        Loc end = expr_loc(last);
+        if (end.line == loc.line) loc.length = end.column + end.length - loc.column;
+        int differ = -1, count = 0;
+        for (int i = 0; weight->type.rank == declared->rank && i < declared->rank; i++)
+            if (weight->type.dims[i] != declared->dims[i]) differ = i, count++;
+        if (count == 1) loc = expr_loc(param->shape[differ]);
+        (void)first;
+    }
+    lookup_error(lookup, loc, "'%s' is %s here, but tensor '%s' is %s%s", param->name, shape_text(arena, declared), tensor->name,
+                 shape_text(arena, &weight->type), sliced ? " after slicing" : "");
+    if (sliced) diag(lookup->diags, DIAG_NOTE, NOWHERE, "the whole tensor is %s", shape_text(arena, &tensor->type));
+    else if (declared->rank == 2 && weight->type.rank == 2 && declared->dims[0] == weight->type.dims[1] && declared->dims[1] == weight->type.dims[0])
+        diag(lookup->diags, DIAG_HINT, NOWHERE, "transpose: true swaps the dimensions of a tensor");
+}
+
+// ---- looking up ---------------------------------------------------------------------------------------------------
+
+static Slot *slot_new(Frame *frame, const char *name, const char *origin, const Weight *weight) {
+    Arena *arena = frame->lower->arena;
+    Slot *slot = ARENA_NEW(arena, Slot);
+    *slot = (Slot){.name = name, .origin = origin, .type = weight->type, .weights = ARENA_ARRAY(arena, Weight *, 1)};
+    slot->weights[0] = module_weight(frame->lower->module, weight);
+    return slot;
+}
+
+static const char *nearest_tensor(Lookup *lookup, const char *name) {
+    const Provider *provider = lookup->frame->lower->provider;
+    const char **names = ARENA_ARRAY(lookup->frame->arena, const char *, provider->count);
+    for (int i = 0; i < provider->count; i++) names[i] = provider->tensors[i].name;
+    return nearest_name(name, names, provider->count);
+}
+
+static const TensorInfo *find_tensor(Lookup *lookup, const char *name) {
+    Lower *lower = lookup->frame->lower;
+    return lower->provider ? lower->provider->find(lower->provider, name) : NULL;
+}
+
+static void missing_tensor(Lookup *lookup, const char *name) {
+    Lower *lower = lookup->frame->lower;
+    lookup->bad = true;
+    if (!lower->provider) {
+        if (lower->provider_failed) return;
+        lower->provider_failed = true;
+        diag_error(lookup->diags, lookup->param->loc, "'%s' needs tensor '%s', but the model names no weights", lookup->param->name, name);
+        diag(lookup->diags, DIAG_HINT, NOWHERE, "add a line such as `weights: model.safetensors`");
+        return;
+    }
+    diag_error(lookup->diags, lookup->param->pattern->loc, "no tensor '%s' in the weights", name);
+    const char *near = nearest_tensor(lookup, name);
+    if (near) diag(lookup->diags, DIAG_HINT, NOWHERE, "did you mean '%s'?", near);
+    else if (!lower->provider->count) diag(lookup->diags, DIAG_NOTE, NOWHERE, "the weights hold no tensor at all");
+}
+
+// A weight that stands for a missing tensor, so that the types that depend on it are still checked.
+static Slot *stand_in(Lookup *lookup, const char *name, Type type) {
+    type.dtype = DT_F32;
+    Weight weight = {.name = name, .type = type, .tensor = name, .source = type, .index = -1, .quantize_to = DT_COUNT};
+    lookup->frame->failed = true;
+    return slot_new(lookup->frame, lookup->param->name, name, &weight);
+}
+
+static Datum find_weight(Lookup *lookup) {
+    Frame *frame = lookup->frame;
+    Param *param = lookup->param;
+    Type declared = {.dtype = DT_F32};
+    const char *name = pattern_expand(frame->lower->arena, param->pattern, frame->scope, lookup->diags);
+    if (!name) lookup->bad = true;
+    if (!declared_shape(lookup, &declared) || !name) return datum_poison;
+    const TensorInfo *tensor = find_tensor(lookup, name);
+    if (!tensor && param->otherwise && frame->lower->provider) {
+        if (strcmp(param->otherwise, "none") == 0) return datum_constant((Constant){.kind = CONSTANT_NONE});
+        for (int i = 0; i < frame->block->param_count; i++)
+            if (strcmp(frame->block->params[i].name, param->otherwise) == 0) return param_datum(frame, i);
+    }
+    if (!tensor) {
+        missing_tensor(lookup, name);
+        return datum_slot(stand_in(lookup, name, declared));
+    }
+    Weight weight = {.type = tensor->type, .tensor = name, .source = tensor->type, .index = -1, .bytes = tensor->bytes, .quantize_to = DT_COUNT};
+    Text full = {0};
+    text_puts(&full, name);
+    if (param->index) take_index(lookup, &weight, &full);
+    if (!lookup->bad && param->rows_count) take_rows(lookup, &weight, &full);
+    if (!lookup->bad && param->transpose) take_transposed(lookup, &weight, &full);
+    if (!lookup->bad) check_shape(lookup, &weight, &declared, tensor);
+    weight.name = arena_strdup(frame->lower->arena, full.data);
+    text_free(&full);
+    return lookup->bad ? datum_poison : datum_slot(slot_new(frame, param->name, name, &weight));
+}
+
+Datum param_datum(Frame *frame, int index) {
+    Lower *lower = frame->lower;
+    Param *param = &frame->block->params[index];
+    if (frame->params_known[index]) return frame->params[index];
+    frame->params_known[index] = true;       // a parameter that falls back on itself is poison
+    Lookup lookup = {.frame = frame, .param = param, .index = index, .diags = param->bad ? lower->mute : lower->diags};
+    int errors = diags_errors(lower->diags), nested = lower->nested;
+    Datum datum = datum_poison;
+    bool present = !param->broken;
+    if (present && param->when) {
+        Constant when = field_constant(&lookup, param->when);
+        present = constant_true(&when);
+        if (!present && !lookup.bad) datum = datum_constant((Constant){.kind = CONSTANT_NONE});
+    }
+    if (present) datum = find_weight(&lookup);
+    if (lookup.bad) param->bad = true;
+    if (datum.kind == DATUM_POISON) frame->failed = true;
+    lower->nested = nested + diags_errors(lower->diags) - errors;   // these are the parameter's own, not the statement's
+    frame->params[index] = datum;
+    return datum;
+}
+
+Slot *slot_of_data(Lower *lower, const char *name, Type type, const void *data) {
+    Weight weight = {.name = name, .type = type, .source = type, .index = -1, .data = data, .quantize_to = DT_COUNT};
+    Slot *slot = ARENA_NEW(lower->arena, Slot);
+    *slot = (Slot){.name = name, .type = type, .weights = ARENA_ARRAY(lower->arena, Weight *, 1)};
+    slot->weights[0] = module_weight(lower->module, &weight);
+    return slot;
+}
