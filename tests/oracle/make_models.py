@@ -91,6 +91,23 @@ def tensor_list(transformers, architecture, config):
             return [(name, file.get_slice(name).get_shape()) for name in sorted(file.keys())]
 
 
+def make_gguf(root, name):
+    """A llama GGUF whose `tensors` and `metadata.json` were written by hand."""
+    import torch
+    from generate_gguf import generate_gguf
+    from gguf_to_hf import load
+    fixture = os.path.join(root, name)
+    with tempfile.TemporaryDirectory() as folder:
+        generate_gguf(fixture, os.path.join(folder, "model.gguf"))
+        model = load(os.path.join(folder, "model.gguf"))
+    ids = sequences(name)
+    with torch.no_grad():
+        logits = np.concatenate([model(torch.tensor([s])).logits[0].numpy() for s in ids])
+    open(os.path.join(fixture, "ids"), "w").write("".join(",".join(map(str, s)) + "\n" for s in ids))
+    np.save(os.path.join(fixture, "logits.npy"), logits)
+    print(f"{name}: logits {logits.shape}, largest {np.abs(logits).max():.2f}")
+
+
 def make(root, name):
     import torch
     import transformers
@@ -131,5 +148,5 @@ def make(root, name):
 if __name__ == "__main__":
     if len(sys.argv) < 2:
         sys.exit(__doc__)
-    for model_name in sys.argv[2:] or [*MODELS, *NEW_FORM]:
-        make(sys.argv[1], model_name)
+    for model_name in sys.argv[2:] or [*MODELS, *NEW_FORM, "gguf-formats"]:
+        (make_gguf if model_name.startswith("gguf-") else make)(sys.argv[1], model_name)

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Compares Tenon's float32 logits of one fixture with transformers' (models/NAME/logits.npy). Needs NumPy and the tenon command ($TENON).
+"""Compares Tenon's float32 logits of one fixture with transformers' (models/NAME/logits.npy): each sequence alone, and both in one batch, which
+must give the same bits. Needs NumPy and the tenon command ($TENON).
 
     run_model.py MODELS/NAME [run options, such as --reference]
 
@@ -16,6 +17,7 @@ import numpy as np
 
 from compare import check, distance, show
 from generate import generate
+from generate_gguf import generate_gguf
 
 
 def replace_keys(example, replacement):
@@ -32,6 +34,10 @@ def replace_keys(example, replacement):
 
 
 def model_source(fixture, folder):
+    if os.path.exists(os.path.join(fixture, "metadata.json")):
+        path = os.path.join(folder, "model.gguf")
+        generate_gguf(fixture, path)
+        return path
     generate(fixture, folder)
     pointer = os.path.join(fixture, "example")
     if not os.path.exists(pointer):
@@ -45,15 +51,20 @@ def model_source(fixture, folder):
 
 def run(fixture, folder, options):
     source = model_source(fixture, folder)
-    parts = []
-    for ids in open(os.path.join(fixture, "ids")).read().split():
+
+    def logits(*prompts):
         out = os.path.join(folder, "logits.npy")
-        command = [os.environ["TENON"], "run", source, "--tokens", ids, "-n", "0", "--logits", out, *options]
+        command = [os.environ["TENON"], "run", source, *[word for ids in prompts for word in ("--tokens", ids)], "-n", "0", "--logits", out, *options]
         code = subprocess.run(command, stdin=subprocess.DEVNULL).returncode
         if code:
             sys.exit(f"{' '.join(command)}: exit {code}")
-        parts.append(np.load(out))
-    return np.concatenate(parts)
+        return np.load(out)
+
+    prompts = open(os.path.join(fixture, "ids")).read().split()
+    alone, together = np.concatenate([logits(ids) for ids in prompts]), logits(*prompts)
+    if alone.tobytes() != together.tobytes():
+        sys.exit("FAILED: a batch of both sequences gives other bits than each alone")
+    return alone
 
 
 def main():
