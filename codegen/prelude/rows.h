@@ -83,3 +83,45 @@ typedef struct tn_args {
     tn_u64 cache;                        // offset in a KV page
     int rows;
 } tn_args;
+TN_INLINE tn_u8 *tn_cache_page(const tn_args *a, long t) {
+    const tn_step *s = a->step;
+    return s->pages[(long)a->sequence[t] * s->pages_per_sequence + a->position[t] / 64] + a->cache;
+}
+TN_INLINE int tn_inside(int id, int rows) { return id < 0 ? 0 : id < rows ? id : rows - 1; }
+TN_INLINE void tn_table_row(float *to, const float *table, int id, long rows, long n) {
+    const float *row = table + (long)tn_inside(id, (int)rows) * n;
+    for (long i = 0; i < n; i++) to[i] = row[i];
+}
+
+// ---- prelude: the step ---------------------------------------------------------------------------------------------------
+TN_INLINE void tn_barrier(tn_worker *w) { if (w->barrier) w->barrier(w); }
+TN_NOINLINE void tn_run(tn_worker *w, int id, void (*kernel)(const tn_args *, long, long), const tn_args *a, long first, long last) {
+    if (first >= last) return;
+    if (!w->kernel_ns || w->index) {
+        kernel(a, first, last);
+        return;
+    }
+    tn_u64 start = w->now();
+    kernel(a, first, last);
+    w->kernel_ns[id] += w->now() - start;
+}
+// (token, slot) pairs in order of expert, and where each expert's begin: a counting sort.
+TN_NOINLINE void tn_moe_sort(int *order, int *first, int *next, const int *expert, int pairs, int count) {
+    for (int e = 0; e <= count; e++) first[e] = 0;
+    for (int i = 0; i < pairs; i++) first[tn_inside(expert[i], count) + 1]++;
+    for (int e = 0; e < count; e++) first[e + 1] += first[e];
+    for (int e = 0; e < count; e++) next[e] = first[e];
+    for (int i = 0; i < pairs; i++) order[next[tn_inside(expert[i], count)]++] = i;
+}
+TN_NOINLINE void tn_moe_gather(tn_u8 *to, int *position, int *sequence, const tn_u8 *from, const tn_step *s, const int *order, int slots, long bytes, long first, long last) {
+    for (long i = first; i < last; i++) {
+        int t = order[i] / slots;
+        position[i] = s->position[t];
+        sequence[i] = s->sequence[t];
+        for (long b = 0; b < bytes; b++) to[i * bytes + b] = from[t * bytes + b];
+    }
+}
+TN_NOINLINE void tn_moe_scatter(tn_u8 *to, const tn_u8 *from, const int *order, long bytes, long first, long last) {
+    for (long i = first; i < last; i++)
+        for (long b = 0; b < bytes; b++) to[order[i] * bytes + b] = from[i * bytes + b];
+}

@@ -59,6 +59,7 @@ TN_INLINE tn_v tn_max(tn_v a, tn_v b) { return tn_select(a > b, a, b); }
 TN_INLINE tn_v tn_min(tn_v a, tn_v b) { return tn_select(a < b, a, b); }
 TN_INLINE tn_i tn_max_i(tn_i a, tn_i b) { return tn_select_i(a > b, a, b); }
 TN_INLINE tn_i tn_min_i(tn_i a, tn_i b) { return tn_select_i(a < b, a, b); }
+TN_INLINE tn_i tn_abs_i(tn_i v) { return tn_select_i(v < tn_splat_i(0), -v, v); }
 TN_INLINE tn_v tn_abs(tn_v v) { return tn_float(tn_bits(v) & tn_splat_i(0x7fffffff)); }
 TN_INLINE tn_v tn_neg(tn_v v) { return tn_float(tn_bits(v) ^ tn_splat_i((int)0x80000000u)); }
 TN_INLINE tn_v tn_round(tn_v v) { const tn_v magic = tn_splat(12582912.0f); return (v + magic) - magic; }   // |v| < 2^22, to nearest even
@@ -98,9 +99,6 @@ TN_INLINE tn_v tn_half_bits_float(tn_u h) {       // exact: subnormals by a mult
     v = tn_select(special, (tn_v)(magnitude | 0x7f800000u), v);
     return (tn_v)((tn_u)v | sign);
 }
-#ifndef TN_HAVE_F16
-TN_INLINE tn_v tn_f16_float(const tn_u8 *p) { return tn_half_bits_float(__builtin_convertvector(*(const tn_h16u *)p, tn_u)); }
-#endif
 TN_INLINE tn_v tn_f8e5m2_float(const tn_u8 *p) { return tn_half_bits_float(__builtin_convertvector(*(const tn_b16u *)p, tn_u) << 8); }
 TN_INLINE tn_v tn_f8e4m3_float(const tn_u8 *p) {  // 0x7f and 0xff are NaN; there are no infinities
     tn_u b = __builtin_convertvector(*(const tn_b16u *)p, tn_u);

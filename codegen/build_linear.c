@@ -1,0 +1,170 @@
+// The linear builder: a kernel whose anchor is one or more products of the same rows with packed panels. A task is one panel of 64 outputs for a
+// block of rows. Accumulators go through scratch once, where the elementwise epilogue reads them and writes the results.
+#include "codegen/values.h"
+#include <string.h>
+
+static const Value *through_reshape(const Value *v) {
+    while (v->kind == VALUE_RESULT && v->node->op == OP_RESHAPE) v = v->node->operands[0];
+    return v;
+}
+
+static int param_of(const Func *f, const Value *v) {
+    for (int i = 0; i < f->param_count; i++)
+        if (f->params[i] == v) return i;
+    return -1;
+}
+
+static int input_of(const Func *f, const Value *v) {
+    for (int i = 0; i < f->input_count; i++)
+        if (f->inputs[i] == v) return i;
+    return -1;
+}
+
+typedef struct { RowValues *r; int64_t heads, outputs, k; int row, head, panel; } Linear;
+
+// One product; its accumulator stands for the linear's result.
+static bool product(Linear *l, const Node *node, int number) {
+    RowValues *r = l->r;
+    Kernel *k = r->k;
+    bool i8 = node->op == OP_LINEAR_I8;
+    int weight = i8 ? 2 : 1, p = param_of(k->func, node->operands[weight]), x = input_of(k->func, through_reshape(node->operands[0]));
+    PanelLayout layout;
+    if (p < 0 || x < 0 || !kernel_panel(k, p, &layout) || k->product_count == MAX_PRODUCTS) {
+        values_fail(r, "linear: its operands do not fit one kernel");
+        return false;
+    }
+    if (i8 != (layout.format.type == DT_W8)) {
+        values_fail(r, "linear: %s is packed as %s, which this op does not read", k->func->params[p]->name, layout.format.name);
+        return false;
+    }
+    DType x_type = i8 ? DT_I8 : DT_F32, acc_type = i8 ? DT_I32 : DT_F32;
+    PanelFormat *format = arena_copy(k->arena, &layout.format, sizeof layout.format);
+    const char *w = k->func->params[p]->name;
+    int64_t stride = l->k * l->heads;
+    int xs = kernel_buffer(k, arena_printf(k->arena, "x_%d", number), x_type, PLACE_MEMORY, 0,
+                           arena_printf(k->arena, "(const %s *)a->in[%d] + row * %lld + head * %lld", i8 ? "signed char" : "float", x, (long long)stride, (long long)l->k));
+    bool plain = format->type == DT_F32 && !format->group;
+    int ws = kernel_buffer(k, arena_printf(k->arena, "%s_panel", c_identifier(k->arena, w)), plain ? DT_F32 : DT_U8, PLACE_MEMORY, 0,
+                           arena_printf(k->arena, "%s(a->w[%d] + (head * %lld + panel) * %lldLL)", plain ? "(const float *)" : "", p, (long long)layout.panels, (long long)layout.panel_bytes));
+    int acc = kernel_buffer(k, arena_printf(k->arena, "acc_%d", number), acc_type, PLACE_ACCUMULATOR, ROW_BLOCK * PANEL_WIDTH, NULL);
+    kernel_mma(k, acc, index_constant(0), PANEL_WIDTH, xs, index_constant(0), stride, "rows", ws, index_constant(0), plain ? PANEL_WIDTH : 0, format, PANEL_WIDTH, l->k);
+    k->products[k->product_count++] = p;
+    k->weight_bytes += (double)layout.bytes;
+    k->operations += 2.0 * (double)l->k * (double)l->outputs * (double)l->heads;
+    values_bind(r, node->results[0], acc);
+    return true;
+}
+
+// int8: the sum times the row's scale and the output's. Otherwise the sum; then the bias.
+static Expr *product_value(Linear *l, const Node *node, Expr *acc, const Index *at, int number) {
+    Kernel *k = l->r->k;
+    if (node->op == OP_LINEAR_I8) {
+        int p = param_of(k->func, node->operands[2]);
+        PanelLayout layout;
+        kernel_panel(k, p, &layout);
+        int scales = kernel_buffer(k, arena_printf(k->arena, "w_scale_%d", number), DT_F32, PLACE_MEMORY, 0,
+                                   arena_printf(k->arena, "(const float *)(a->w[%d] + (head * %lld + panel) * %lldLL + %lld)", p, (long long)layout.panels,
+                                                (long long)layout.panel_bytes, (long long)round_up(layout.k, 64) * 64));
+        Index column = {0}, row[MAX_RANK];
+        for (int i = 0; i < at[node->results[0]->type.rank - 1].count; i++)   // the lane alone: within the panel
+            if (at[node->results[0]->type.rank - 1].terms[i].variable != l->panel) column = index_add(column, index_variable(at[node->results[0]->type.rank - 1].terms[i].variable, 1));
+        Expr *value = expr_op(k, OP_CAST, acc, NULL, NULL);
+        value->type = value->cast = DT_F32;
+        const Value *scale = node->operands[1];
+        for (int d = 0; d < scale->type.rank; d++) row[d] = scale->type.dims[d] == 1 ? index_constant(0) : at[d];
+        value = expr_op(k, OP_MUL, value, values_element(l->r, scale, row), NULL);
+        acc = expr_op(k, OP_MUL, value, expr_load(k, scales, column), NULL);
+    }
+    const Value *bias = node->op == OP_LINEAR_I8 ? (node->operand_count > 3 ? node->operands[3] : NULL) : node->operand_count > 2 ? node->operands[2] : NULL;
+    if (!bias) return acc;
+    Index own[MAX_RANK];
+    int shift = node->results[0]->type.rank - bias->type.rank;
+    for (int d = 0; d < bias->type.rank; d++) own[d] = bias->type.dims[d] == 1 ? index_constant(0) : at[d + shift];
+    return expr_op(k, OP_ADD, acc, values_element(l->r, bias, own), NULL);
+}
+
+// Every float value of the epilogue has the shape [T, (heads,) outputs]; reshapes of a result keep the bytes.
+static Expr *epilogue(Linear *l, const Value *v, const Index *at, int depth) {
+    RowValues *r = l->r;
+    Kernel *k = r->k;
+    if (v->kind != VALUE_RESULT) return values_element(r, v, at);
+    const Node *node = v->node;
+    if (node->op == OP_LINEAR || node->op == OP_LINEAR_I8) {
+        int buffer = values_buffer(r, v), number = 0;
+        for (int i = 0; i < k->func->node_count && k->func->nodes[i] != node; i++) number++;
+        return product_value(l, node, expr_load(k, buffer, r->accumulator), at, number);
+    }
+    if (node->op == OP_RESHAPE) return epilogue(l, node->operands[0], at, depth);
+    if (!(op_info(node->op)->flags & ELEMENTWISE) || depth > 64) {
+        values_fail(r, "%s cannot follow a linear inside its kernel", op_info(node->op)->name);
+        return expr_number(k, 0);
+    }
+    if (node->op == OP_CONST) return values_element(r, v, at);
+    Expr *args[3] = {0};
+    for (int i = 0; i < node->operand_count; i++) {
+        const Value *o = node->operands[i];
+        Index own[MAX_RANK];
+        int shift = v->type.rank - o->type.rank;
+        for (int d = 0; d < o->type.rank; d++) own[d] = o->type.dims[d] == 1 ? index_constant(0) : at[d + shift];
+        args[i] = epilogue(l, o, own, depth + 1);
+    }
+    Expr *e = expr_op(k, node->op, args[0], args[1], args[2]);
+    e->type = v->type.dtype;
+    if (node->op == OP_GELU) e->tanh = node_int(node, "tanh");
+    if (node->op == OP_CLAMP) e->lo = node_number(node, "lo"), e->hi = node_number(node, "hi");
+    if (node->op == OP_CAST) e->cast = (DType)node_int(node, "type");
+    return e;
+}
+
+static void results(Linear *l, const Type *shape) {
+    RowValues *r = l->r;
+    Kernel *k = r->k;
+    int row = kernel_loop_text(k, "r", NULL, "rows"), lane = kernel_variable(k, "j", false, DT_I32);
+    Index column = index_add(index_variable(lane, 1), index_variable(l->panel, PANEL_WIDTH)), at[MAX_RANK] = {{0}};
+    at[0] = index_variable(row, 1);
+    at[shape->rank - 1] = column;
+    if (shape->rank == 3) at[1] = index_variable(l->head, 1);
+    r->accumulator = index_add(index_variable(lane, 1), index_variable(row, PANEL_WIDTH));
+    for (int i = 0; i < k->func->result_count; i++) {
+        const Value *result = k->func->results[i], *v = through_reshape(result);
+        const char *type = v->type.dtype == DT_F32 ? "float" : v->type.dtype == DT_I32 ? "int" : "tn_u8";
+        int to = kernel_buffer(k, arena_printf(k->arena, "%s", c_identifier(k->arena, result->name)), v->type.dtype, PLACE_MEMORY, 0,
+                               arena_printf(k->arena, "(%s *)a->out[%d] + row * %lld", type, i, (long long)type_row_elements(&v->type)));
+        kernel_map(k, to, values_flat(v, at), lane, 0, "columns", epilogue(l, v, at, 0));
+    }
+    kernel_end(k);
+}
+
+bool build_linear(Kernel *k, Diags *diags) {
+    const Func *f = k->func;
+    RowValues r = {.k = k, .diags = diags, .loc = f->loc};
+    const Node *anchor = NULL;
+    for (int i = 0; i < f->node_count && !anchor; i++)
+        if (f->nodes[i]->op == OP_LINEAR || f->nodes[i]->op == OP_LINEAR_I8) anchor = f->nodes[i];
+    r.loc = anchor->loc;
+    const Type *shape = &anchor->results[0]->type, *w = &anchor->operands[anchor->op == OP_LINEAR_I8 ? 2 : 1]->type;
+    Linear l = {.r = &r, .heads = w->rank == 3 ? w->dims[0] : 1, .outputs = w->dims[w->rank - 2], .k = w->dims[w->rank - 1]};
+    if (shape->rank != (w->rank == 3 ? 3 : 2)) {
+        diag_error(diags, anchor->loc, "linear: codegen takes x of rank %d here; reshape it first", w->rank == 3 ? 3 : 2);
+        return false;
+    }
+    int64_t panels = (l.outputs + PANEL_WIDTH - 1) / PANEL_WIDTH, tail = l.outputs - (panels - 1) * PANEL_WIDTH;
+    k->tasks = arena_printf(k->arena, "((a.rows + %d) / %d * %lldL)", ROW_BLOCK - 1, ROW_BLOCK, (long long)(panels * l.heads));
+    Text decode = {0};
+    text_printf(&decode, "        const long panel = task %% %lld, head = task / %lld %% %lld, row = task / %lld * %d;\n", (long long)panels, (long long)panels, (long long)l.heads,
+                (long long)(panels * l.heads), ROW_BLOCK);
+    text_printf(&decode, "        const int rows = a->rows - row < %d ? (int)(a->rows - row) : %d", ROW_BLOCK, ROW_BLOCK);
+    if (tail == PANEL_WIDTH) text_puts(&decode, ", columns = 64;\n");
+    else text_printf(&decode, ", columns = panel < %lld ? 64 : %lld;\n", (long long)(panels - 1), (long long)tail);
+    text_puts(&decode, "        (void)head;\n");
+    k->decode = arena_strdup(k->arena, decode.data);
+    text_free(&decode);
+    l.head = kernel_variable(k, "head", false, DT_I32);
+    l.panel = kernel_variable(k, "panel", false, DT_I32);
+    r.row = r.source_row = "row";   // of the task's first row
+    values_bind_operands(&r);
+    for (int i = 0; i < f->node_count && !r.failed; i++)
+        if (f->nodes[i]->op == OP_LINEAR || f->nodes[i]->op == OP_LINEAR_I8) product(&l, f->nodes[i], i);
+    if (!r.failed) results(&l, shape);
+    return !r.failed;
+}

@@ -1,0 +1,12 @@
+// The prelude's parts, as they stand in the tree, held in the compiler as text.
+#define EMBED(name, path)                                                                                                                    \
+    __asm__(".section .rodata\n.global prelude_" name "\nprelude_" name ":\n.incbin \"" TENON_SOURCE "/" path "\"\n.byte 0\n.previous\n");
+EMBED("abi", "runtime/abi.h")
+EMBED("vector", "codegen/prelude/vector.h")
+EMBED("math", "codegen/prelude/math.h")
+EMBED("rows", "codegen/prelude/rows.h")
+EMBED("product", "codegen/prelude/product.h")
+EMBED("product_w8", "codegen/prelude/product_w8.h")
+EMBED("isa_clang", "codegen/prelude/isa_clang.h")
+EMBED("isa_gcc", "codegen/prelude/isa_gcc.h")
+EMBED("supported", "codegen/prelude/supported.h")

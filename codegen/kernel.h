@@ -1,0 +1,168 @@
+// The kernel IR. Level 1: tile programs; level 2: kernels, that is a tile program over an index space of tasks. Level 3, the step, is step.c.
+//
+// A tile program computes one task. It is a list of statements over buffers, loop variables and scalars; it says what happens to tiles and never
+// how a machine does it:
+//   map      an elementwise expression over a strip of columns, stored to a buffer
+//   reduce   a sum, maximum or minimum of an expression over a strip, to a scalar (16 partial results, folded as a tree)
+//   let      a scalar from scalars
+//   mma      acc[rows][columns] (+)= a[rows][k] · b[k][columns]; b is a packed panel in any storage format; the sum runs over k in order
+//   call     one of the prelude's closed vocabulary (top-k, rotary angles, cache write …)
+//   for/end  loops
+// A buffer has an element type, a place (memory, scratch, accumulator) and a layout by its strides. Every target prints the same program: only
+// `mma` is lowered by what the target has (product.c), and all lowerings of one format give the same bits.
+#ifndef TENON_CODEGEN_KERNEL_H
+#define TENON_CODEGEN_KERNEL_H
+
+#include "codegen/codegen.h"
+
+// ---- indices and expressions --------------------------------------------------------------------------------------------
+
+typedef struct { int variable; int64_t coefficient; } Term;
+enum { MAX_TERMS = 10 };
+typedef struct { int64_t constant; int count; Term terms[MAX_TERMS]; } Index;   // constant + Σ coefficient · variable
+
+typedef enum { PLACE_MEMORY, PLACE_SCRATCH, PLACE_ACCUMULATOR } Place;
+
+typedef struct {
+    const char *name;
+    DType type;                // f32, i32, bool or i8
+    Place place;
+    int64_t elements;          // scratch: how many
+    const char *base;          // memory: the C expression it starts at
+    bool written;
+} Buffer;
+
+typedef enum {
+    X_CONST, X_LOAD, X_OP,     // a number, an element of a buffer, an elementwise op of the graph IR
+    X_SCALAR,                  // a scalar made by let or reduce
+    X_INDEX,                   // an index as int32
+    X_AND,                     // of two masks
+} ExprKind;
+
+typedef struct Expr {
+    ExprKind kind;
+    DType type;                // f32, i32, bool
+    OpId op;
+    DType cast;                // OP_CAST: to what (f16 and bf16 round and stay f32)
+    bool tanh;                 // OP_GELU
+    double number, lo, hi;
+    int buffer, variable;      // X_LOAD; X_SCALAR
+    Index index;               // X_LOAD, X_INDEX
+    int count;
+    struct Expr *args[3];
+} Expr;
+
+// ---- statements -----------------------------------------------------------------------------------------------------------
+
+// How the b operand of an mma lies in memory (pack.c writes it so).
+typedef struct {
+    DType type;                // f32, f16, bf16, f8…: [k][64] elements; grouped formats: see pack.h; w8: int8 tiles
+    int group, bits;           // grouped formats
+    bool has_minimum, scale_is_f16;
+    const float *table;        // 16 values, or NULL
+    const char *name;          // f32, g4x32mh … : names the product function
+} PanelFormat;
+
+typedef enum { S_FOR, S_END, S_MAP, S_REDUCE, S_LET, S_MMA, S_CALL, S_COMMENT } StmtKind;
+
+typedef struct {
+    StmtKind kind;
+    int variable;              // for: loop variable; map, reduce: the lane variable; let, reduce: `scalar` holds the result
+    int scalar;
+    int64_t extent;            // for, map, reduce: how many; mma: k
+    const char *extent_text;   // instead of extent: a C expression
+    const char *from_text;     // for: the first value (0 when NULL)
+    int buffer; Index index;   // map: destination; mma: accumulator
+    Expr *expr;
+    OpId op;                   // reduce: OP_SUM, OP_MAX, OP_MIN
+    int a, b; Index a_index, b_index; int64_t a_stride, b_stride, acc_stride;   // mma
+    const char *rows_text;     // mma: how many rows
+    int columns; bool accumulate; const PanelFormat *format;
+    const char *text;          // call: the whole call; comment
+} Stmt;
+
+// ---- programs and kernels ---------------------------------------------------------------------------------------------------
+
+typedef struct { const char *name; bool scalar; DType type; } Variable;
+
+enum { MAX_PRODUCTS = 8 };
+typedef enum { KERNEL_ROWS, KERNEL_LINEAR, KERNEL_ATTEND } KernelKind;
+
+typedef struct Kernel {
+    const Func *func;
+    const char *name;
+    KernelKind kind;
+    Arena *arena;
+    int buffer_count, buffer_capacity; Buffer *buffers;
+    int variable_count, variable_capacity; Variable *variables;
+    int stmt_count, stmt_capacity; Stmt *stmts;
+    const char *tasks;         // C expression over a->rows: how many tasks
+    const char *decode;        // C statements from `task` to the program's outer variables
+    const char *constants;     // file-scope constants (frequency tables)
+    double weight_bytes, operations;   // a call; a token
+    const DType *param_storage;        // of each parameter: what quantize made of it (DT_COUNT: as stored)
+    int products[MAX_PRODUCTS]; int product_count;   // parameters whose product function it calls
+    unsigned f32_vectors, row_formats;               // bit v: calls product_f32_v<v>; bit p: gathers rows of parameter p's panels
+} Kernel;
+
+int kernel_buffer(Kernel *k, const char *name, DType type, Place place, int64_t elements, const char *base);
+int kernel_variable(Kernel *k, const char *name, bool scalar, DType type);
+int kernel_loop(Kernel *k, const char *name, int64_t extent);                          // opens a loop, returns its variable
+int kernel_loop_text(Kernel *k, const char *name, const char *from, const char *extent);
+void kernel_end(Kernel *k);
+void kernel_map(Kernel *k, int buffer, Index to, int lane, int64_t extent, const char *extent_text, Expr *expr);
+int kernel_reduce(Kernel *k, OpId op, int lane, int64_t extent, Expr *expr);           // returns the scalar
+int kernel_let(Kernel *k, const char *name, Expr *expr);
+// acc[rows][columns] at `index` of buffer `acc` (+)= a · b, b's rows `b_stride` floats apart (f32), or a packed panel (b_stride 0).
+Stmt *kernel_mma(Kernel *k, int acc, Index index, int64_t acc_stride, int a, Index a_index, int64_t a_stride, const char *rows, int b, Index b_index,
+                 int64_t b_stride, const PanelFormat *format, int columns, int64_t depth);
+void kernel_call(Kernel *k, const char *format, ...) PRINTF_LIKE(2, 3);
+void kernel_comment(Kernel *k, const char *format, ...) PRINTF_LIKE(2, 3);
+
+Index index_constant(int64_t value);
+Index index_variable(int variable, int64_t coefficient);
+Index index_add(Index a, Index b);
+Index index_scale(Index a, int64_t by);
+
+Expr *expr_number(Kernel *k, double value);
+Expr *expr_int(Kernel *k, int64_t value);
+Expr *expr_load(Kernel *k, int buffer, Index index);
+Expr *expr_scalar(Kernel *k, int variable);
+Expr *expr_index(Kernel *k, Index index);
+Expr *expr_op(Kernel *k, OpId op, Expr *a, Expr *b, Expr *c);
+Expr *expr_and(Kernel *k, Expr *a, Expr *b);
+
+// Level 1 builders, by anchor. False with an error when the kernel holds something that cannot be built.
+bool build_rows(Kernel *k, Diags *diags);
+bool build_linear(Kernel *k, Diags *diags);
+bool build_attend(Kernel *k, Diags *diags);
+
+// print_c.c
+void kernel_print(const Kernel *k, Text *out);
+void index_print(const Kernel *k, const Index *index, Text *out);
+
+// product.c: the lowering of mma for a format, printed once a program
+const char *product_name(const PanelFormat *format, int vectors, Arena *arena);
+void product_print(const PanelFormat *format, Text *out);
+void product_print_f32(int vectors, Text *out);
+void panel_row_print(const PanelFormat *format, Text *out);     // one output's weights as floats (embedding)
+
+// pack.c
+typedef struct {
+    PanelFormat format;
+    int64_t outputs, k, heads;     // heads: 1 for rank 2
+    int64_t panels;                // a head
+    uint64_t panel_bytes, bytes;
+} PanelLayout;
+// Of a weight of this type: rank 2 [outputs, k] or 3 [heads, outputs, k]. False when the bytes overflow.
+bool panel_layout(Arena *arena, const Type *type, DType quantize_to, PanelLayout *out);
+bool packed_bytes(const Weight *weight, uint64_t *bytes);
+bool pack_weight(const Weight *weight, bool (*write)(void *to, const void *bytes, size_t length), void *to);
+
+enum { PANEL_WIDTH = 64, ROW_BLOCK = 96, KV_BLOCK = 64 };
+static inline int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+// plan.c: what the builders ask of the plan
+bool kernel_panel(const Kernel *k, int param, PanelLayout *out);   // how a parameter's panels lie
+
+#endif

@@ -1,0 +1,181 @@
+// Packing: a weight as its kernels read it. There is one description of a panel, `PanelLayout`, that this file writes and product.c reads.
+//
+// A panel holds 64 outputs, k outermost, so that one load gives 16 outputs of one k:
+//   floats    [k][64] elements
+//   grouped   for each group of k: scale[64], minimum[64] if there is one, then codes: 8 bits [k][64]; 4 bits [k/2][64], even k in the low half
+//   w8        [k/4][64][4] codes, k padded with zeros to a multiple of 64; f32 scale[64]; int32 sum of codes[64]
+// Outputs that fill up the last panel are zeros. A weight of rank 3 is a run of matrices.
+#include "codegen/kernel.h"
+#include "ir/dequant.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const uint64_t LIMIT = (uint64_t)1 << 50;
+
+static bool float_type(DType type) { return type == DT_F32 || type == DT_F16 || type == DT_BF16 || type == DT_F8E4M3 || type == DT_F8E5M2; }
+
+static void panel_format(Arena *arena, DType type, PanelFormat *f) {
+    GroupedFormat g;
+    *f = (PanelFormat){.type = type};
+    if (grouped_format(type, &g)) {
+        f->group = g.group;
+        f->bits = g.bits;
+        f->has_minimum = g.has_minimum;
+        f->scale_is_f16 = g.scale_is_f16;
+        f->table = g.table;
+        // Types that unpack alike share one function; a table belongs to its type.
+        f->name = g.table ? dtype_info[type].name : arena_printf(arena, "g%dx%d%s%s", g.bits, g.group, g.scale_is_f16 ? "h" : "s", g.has_minimum ? "m" : "");
+    } else {
+        if (!float_type(type) && type != DT_W8) f->type = DT_F32;   // integers
+        f->name = dtype_info[f->type].name;
+    }
+}
+
+bool panel_layout(Arena *arena, const Type *type, DType quantize_to, PanelLayout *out) {
+    panel_format(arena, quantize_to == DT_COUNT ? type->dtype : quantize_to, &out->format);
+    const PanelFormat *f = &out->format;
+    int rank = type->rank;
+    out->heads = rank == 3 ? type->dims[0] : 1;
+    out->outputs = rank >= 2 ? type->dims[rank - 2] : 1;
+    out->k = type->dims[rank - 1];
+    out->panels = (out->outputs + PANEL_WIDTH - 1) / PANEL_WIDTH;
+    uint64_t bytes;
+    if (f->type == DT_W8) {
+        if (!size_mad((uint64_t)round_up(out->k, 64), 64, 512, LIMIT, &bytes)) return false;
+    } else if (f->group) {
+        uint64_t group = (f->scale_is_f16 ? 128 : 256) * (f->has_minimum ? 2 : 1) + (uint64_t)f->group * 64 * (uint64_t)f->bits / 8;
+        if (out->k % f->group || !size_mad((uint64_t)(out->k / f->group), group, 0, LIMIT, &bytes)) return false;
+    } else if (!size_mad((uint64_t)out->k, 64 * (uint64_t)dtype_info[f->type].bytes, 0, LIMIT, &bytes)) return false;
+    out->panel_bytes = (uint64_t)round_up((int64_t)bytes, 64);
+    uint64_t panels;
+    return size_mad((uint64_t)out->heads, (uint64_t)out->panels, 0, LIMIT, &panels) && size_mad(panels, out->panel_bytes, 0, LIMIT, &out->bytes);
+}
+
+bool packed_bytes(const Weight *weight, uint64_t *bytes) {
+    if (weight->layout == LAYOUT_PANELS || weight->layout == LAYOUT_TILES) {
+        Arena *scratch = arena_new();
+        PanelLayout layout;
+        bool ok = panel_layout(scratch, &weight->type, weight->quantize_to, &layout);
+        arena_free(scratch);
+        *bytes = layout.bytes;
+        return ok;
+    }
+    return size_mad((uint64_t)type_row_elements(&weight->type), 4, 0, LIMIT, bytes);
+}
+
+// ---- one panel -------------------------------------------------------------------------------------------------------------------
+
+typedef struct { const Weight *weight; PanelLayout layout; uint8_t *panel; float *row, *scales, *minimums; int8_t *codes; } Packer;
+
+static void put_scale(const PanelFormat *f, uint8_t *to, int n, float value) {
+    if (f->scale_is_f16) {
+        uint16_t h = f32_to_f16(value);
+        memcpy(to + 2 * n, &h, 2);
+    } else memcpy(to + 4 * n, &value, 4);
+}
+
+static void pack_grouped(const Packer *p, int64_t row, int n) {
+    const PanelFormat *f = &p->layout.format;
+    const void *bytes = weight_row_bytes(p->weight, row);
+    grouped_row(f->type, bytes, p->layout.k, p->codes, p->scales, p->minimums);
+    int scales = f->scale_is_f16 ? 128 : 256, head = scales * (f->has_minimum ? 2 : 1), group = head + f->group * 64 * f->bits / 8;
+    for (int64_t g = 0; g < p->layout.k / f->group; g++) {
+        uint8_t *to = p->panel + g * group;
+        put_scale(f, to, n, p->scales[g]);
+        if (f->has_minimum) put_scale(f, to + scales, n, p->minimums[g]);
+        const int8_t *codes = p->codes + g * f->group;
+        to += head + n;
+        if (f->bits == 8)
+            for (int i = 0; i < f->group; i++) to[i * 64] = (uint8_t)codes[i];
+        else
+            for (int i = 0; i < f->group; i += 2) to[i / 2 * 64] = (uint8_t)((codes[i] & 15) | (codes[i + 1] & 15) << 4);
+    }
+}
+
+static uint8_t f8_nearest(DType type, float value) {   // the value is one of the type's: found, not rounded
+    for (int code = 0; code < 256; code++) {
+        uint8_t byte = (uint8_t)code;
+        float v;
+        dequantize_row(type, &byte, &v, 1);
+        if (v == value && signbit(v) == signbit(value)) return byte;
+    }
+    return 0x7f;
+}
+
+static void pack_floats(const Packer *p, int64_t row, int n) {
+    DType type = p->layout.format.type;
+    weight_rows_f32(p->weight, row, 1, p->row);
+    const uint8_t *bytes = type == DT_F8E4M3 || type == DT_F8E5M2 ? weight_row_bytes(p->weight, row) : NULL;
+    for (int64_t i = 0; i < p->layout.k; i++) {
+        int64_t at = i * 64 + n;
+        switch (type) {
+        case DT_F16: ((uint16_t *)(void *)p->panel)[at] = f32_to_f16(p->row[i]); break;
+        case DT_BF16: ((uint16_t *)(void *)p->panel)[at] = f32_to_bf16(p->row[i]); break;
+        case DT_F32: ((float *)(void *)p->panel)[at] = p->row[i]; break;
+        default: p->panel[at] = bytes ? bytes[i] : f8_nearest(type, p->row[i]);
+        }
+    }
+}
+
+static void pack_w8(const Packer *p, int64_t row, int n) {
+    weight_rows_f32(p->weight, row, 1, p->row);
+    float largest = 0;
+    for (int64_t i = 0; i < p->layout.k; i++) largest = fmaxf(largest, fabsf(p->row[i]));
+    float inverse = largest > 0 ? 127.0f / largest : 0;
+    int32_t sum = 0;
+    for (int64_t i = 0; i < p->layout.k; i++) {
+        int8_t code = (int8_t)nearbyintf(p->row[i] * inverse);
+        p->panel[i / 4 * 256 + n * 4 + i % 4] = (uint8_t)code;
+        sum += code;
+    }
+    float *scales = (float *)(void *)(p->panel + round_up(p->layout.k, 64) * 64);
+    scales[n] = largest / 127.0f;
+    ((int32_t *)(void *)scales)[64 + n] = sum;
+}
+
+static bool pack_panels(Packer *p, bool (*write)(void *to, const void *bytes, size_t length), void *to) {
+    const PanelLayout *l = &p->layout;
+    for (int64_t head = 0; head < l->heads; head++)
+        for (int64_t panel = 0; panel < l->panels; panel++) {
+            memset(p->panel, 0, l->panel_bytes);
+            for (int n = 0; n < 64 && panel * 64 + n < l->outputs; n++) {
+                int64_t row = head * l->outputs + panel * 64 + n;
+                if (l->format.type == DT_W8) pack_w8(p, row, n);
+                else if (l->format.group) pack_grouped(p, row, n);
+                else pack_floats(p, row, n);
+            }
+            if (!write(to, p->panel, l->panel_bytes)) return false;
+        }
+    return true;
+}
+
+static bool pack_rows(const Weight *weight, bool (*write)(void *to, const void *bytes, size_t length), void *to) {
+    int64_t columns = weight->type.rank ? weight->type.dims[weight->type.rank - 1] : 1;
+    int64_t rows = type_row_elements(&weight->type) / columns;
+    float *row = malloc(sizeof *row * (size_t)columns);
+    bool ok = row != NULL;
+    for (int64_t r = 0; r < rows && ok; r++) {
+        weight_rows_f32(weight, r, 1, row);
+        ok = write(to, row, sizeof *row * (size_t)columns);
+    }
+    free(row);
+    return ok;
+}
+
+bool pack_weight(const Weight *weight, bool (*write)(void *to, const void *bytes, size_t length), void *to) {
+    if (weight->layout != LAYOUT_PANELS && weight->layout != LAYOUT_TILES) return pack_rows(weight, write, to);
+    Arena *scratch = arena_new();
+    Packer p = {.weight = weight};
+    bool ok = panel_layout(scratch, &weight->type, weight->quantize_to, &p.layout);
+    if (ok) {
+        p.panel = arena_alloc(scratch, p.layout.panel_bytes);
+        p.row = ARENA_ARRAY(scratch, float, p.layout.k);
+        p.scales = ARENA_ARRAY(scratch, float, p.layout.k);
+        p.minimums = ARENA_ARRAY(scratch, float, p.layout.k);
+        p.codes = ARENA_ARRAY(scratch, int8_t, p.layout.k);
+        ok = pack_panels(&p, write, to);
+    }
+    arena_free(scratch);
+    return ok;
+}

@@ -1,0 +1,349 @@
+// Planning: which kernels there are, where every weight lies in the blob and every cache in a page, and how large the arena is; then packing and the
+// whole C text. Requires a module that the passes have lowered, fused, laid out and placed.
+#include "codegen/plan.h"
+#include "codegen/values.h"
+#include "runtime/abi.h"
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+
+extern const char prelude_abi[], prelude_vector[], prelude_math[], prelude_rows[], prelude_product[], prelude_product_w8[], prelude_isa_clang[], prelude_isa_gcc[],
+    prelude_supported[];
+
+FuncPlan *plan_func(const Plan *plan, const Func *func) {
+    for (int i = 0; i < plan->module->func_count; i++)
+        if (plan->funcs[i].func == func) return &plan->funcs[i];
+    return NULL;
+}
+
+int param_slot(const Func *func, int param) {
+    int slot = 0;
+    for (int i = 0; i < param; i++) slot += func->params[i]->count > 0 ? func->params[i]->count : 1;
+    return slot;
+}
+
+// ---- functions ---------------------------------------------------------------------------------------------------------------------
+
+static const char *function_name(Plan *plan, int index) {
+    const Func *f = plan->module->funcs[index];
+    const char *id = c_identifier(plan->arena, f->name);
+    if (!strchr(id, '_')) id = arena_printf(plan->arena, "%s_%s", id, f->kernel ? "kernel" : "block");   // so that no C library name is taken
+    for (int i = 0, n = 2; i < index; i++)
+        if (!strcmp(plan->funcs[i].name, id)) {
+            id = arena_printf(plan->arena, "%s_%d", c_identifier(plan->arena, f->name), n++);
+            i = -1;
+        }
+    return id;
+}
+
+// Which weight each parameter is bound to, from main down. All weights of one parameter are stored alike.
+static bool bind_parameters(Plan *plan, Diags *diags) {
+    const Module *m = plan->module;
+    for (int i = m->func_count - 1; i >= 0; i--) {
+        FuncPlan *caller = &plan->funcs[i];
+        for (int n = 0; n < caller->func->node_count; n++) {
+            const Node *node = caller->func->nodes[n];
+            if (node->op != OP_CALL && node->op != OP_MOE_EXPERTS) continue;
+            const Func *callee = node_attr(node, "block")->func;
+            FuncPlan *to = plan_func(plan, callee);
+            int first = node->op == OP_CALL ? callee->input_count : 2;
+            for (int p = 0; p < callee->param_count; p++) {
+                const Value *v = node->operands[first + p];
+                int weights = v->kind == VALUE_WEIGHT ? (v->count > 0 ? v->count : 1) : 0;
+                Weight *w = v->kind == VALUE_WEIGHT ? v->weights[0] : v->kind == VALUE_PARAM ? caller->bound[v->index] : NULL;
+                if (!w) continue;
+                for (int e = 0; e < (weights ? weights : 1); e++) {
+                    const Weight *each = weights ? v->weights[e] : w;
+                    if (to->bound[p] && (to->bound[p]->quantize_to != each->quantize_to || to->bound[p]->layout != each->layout)) {
+                        diag_error(diags, node->loc, "%s: weights of one parameter are stored in different formats", callee->params[p]->name);
+                        return false;
+                    }
+                    if (!to->bound[p]) to->bound[p] = w;
+                }
+                to->storage[p] = w->quantize_to;
+            }
+        }
+    }
+    return true;
+}
+
+static uint64_t cache_bytes(const Type *cache) {
+    return (uint64_t)cache->dims[0] * KV_BLOCK * (uint64_t)(cache->dims[1] + round_up(cache->dims[2], 16)) * 4;
+}
+
+static bool contains(const Func *f, OpId op) {
+    for (int i = 0; i < f->node_count; i++)
+        if (f->nodes[i]->op == op) return true;
+    return false;
+}
+
+static bool plan_kernel(Plan *plan, FuncPlan *f, Diags *diags) {
+    Kernel *k = f->kernel = ARENA_NEW(plan->arena, Kernel);
+    k->arena = plan->arena;
+    k->func = f->func;
+    k->name = f->name;
+    k->param_storage = f->storage;
+    k->kind = contains(f->func, OP_ATTEND) ? KERNEL_ATTEND : contains(f->func, OP_LINEAR) || contains(f->func, OP_LINEAR_I8) ? KERNEL_LINEAR : KERNEL_ROWS;
+    f->id = plan->kernel_count++;
+    switch (k->kind) {
+    case KERNEL_ATTEND: return build_attend(k, diags);
+    case KERNEL_LINEAR: return build_linear(k, diags);
+    default: return build_rows(k, diags);
+    }
+}
+
+static bool plan_functions(Plan *plan, Diags *diags) {
+    const Module *m = plan->module;
+    plan->funcs = ARENA_ARRAY(plan->arena, FuncPlan, m->func_count);
+    for (int i = 0; i < m->func_count; i++) {
+        FuncPlan *f = &plan->funcs[i];
+        const Func *func = f->func = m->funcs[i];
+        f->name = function_name(plan, i);
+        f->slots = param_slot(func, func->param_count);
+        f->bound = ARENA_ARRAY(plan->arena, Weight *, func->param_count);
+        f->storage = ARENA_ARRAY(plan->arena, DType, func->param_count);
+        for (int p = 0; p < func->param_count; p++) f->storage[p] = DT_COUNT;
+        for (int n = 0; n < func->node_count; n++) {   // callees come before callers
+            const Node *node = func->nodes[n];
+            for (int r = 0; r < node->result_count; r++)
+                if (node->op == OP_CACHE_WRITE) f->cache_bytes += cache_bytes(&node->results[r]->type);
+            if (node->op != OP_CALL && node->op != OP_MOE_EXPERTS) continue;
+            FuncPlan *callee = plan_func(plan, node_attr(node, "block")->func);
+            if (node->op == OP_MOE_EXPERTS) {
+                int slots = (int)node->operands[1]->type.dims[node->operands[1]->type.rank - 1];
+                callee->expert = f->has_moe = true;
+                if (slots > plan->max_slots) plan->max_slots = slots;
+                if (func->row_factor > 1 || callee->has_moe) {
+                    diag_error(diags, node->loc, "moe inside an expert is not supported");
+                    return false;
+                }
+            }
+            f->has_moe |= callee->has_moe;
+            f->cache_bytes += callee->cache_bytes;
+        }
+    }
+    return bind_parameters(plan, diags);
+}
+
+static void count_calls(Plan *plan, const Func *func, int times) {
+    for (int n = 0; n < func->node_count; n++) {
+        const Node *node = func->nodes[n];
+        if (node->op != OP_CALL && node->op != OP_MOE_EXPERTS) continue;
+        FuncPlan *callee = plan_func(plan, node_attr(node, "block")->func);
+        callee->calls += times;
+        if (!callee->kernel) count_calls(plan, callee->func, times);
+    }
+}
+
+// ---- where things lie ---------------------------------------------------------------------------------------------------------------
+
+static bool plan_weights(Plan *plan, Diags *diags) {
+    const Module *m = plan->module;
+    bool *page = ARENA_ARRAY(plan->arena, bool, m->weight_count);   // experts lie page-aligned
+    for (int n = 0; n < m->main->node_count; n++)
+        for (int o = 0; o < m->main->nodes[n]->operand_count; o++) {
+            const Value *v = m->main->nodes[n]->operands[o];
+            if (v && v->kind == VALUE_WEIGHT)
+                for (int e = 0; e < v->count; e++) page[v->weights[e]->id] = true;
+        }
+    plan->offset = ARENA_ARRAY(plan->arena, uint64_t, m->weight_count);
+    for (int i = 0; i < m->weight_count; i++) {
+        uint64_t bytes, at = (uint64_t)round_up((int64_t)plan->weights_bytes, page[i] ? 4096 : 64);
+        if (!packed_bytes(m->weights[i], &bytes) || !size_mad(at, 1, bytes, (uint64_t)1 << 50, &plan->weights_bytes)) {
+            diag_error(diags, NOWHERE, "weight %s is too large", m->weights[i]->name);
+            return false;
+        }
+        plan->offset[i] = at;
+    }
+    plan->weights_bytes = (uint64_t)round_up((int64_t)plan->weights_bytes, 4096);
+    return true;
+}
+
+static uint64_t row_bytes(const Type *type) { return (uint64_t)type_row_elements(type) * (type->dtype == DT_BOOL || type->dtype == DT_I8 ? 1 : 4); }
+
+// Behind main's frame: rows gathered for experts and what they make, with position and sequence of each.
+static void plan_arena(Plan *plan) {
+    const Module *m = plan->module;
+    uint64_t in = 0, out = 0;
+    for (int i = 0; i < m->func_count; i++)
+        for (int n = 0; n < m->funcs[i]->node_count; n++) {
+            const Node *node = m->funcs[i]->nodes[n];
+            if (node->op != OP_MOE_EXPERTS) continue;
+            const Func *expert = node_attr(node, "block")->func;
+            uint64_t slots = (uint64_t)node->operands[1]->type.dims[node->operands[1]->type.rank - 1], rows = (uint64_t)m->max_tokens * slots;
+            uint64_t x = rows * (row_bytes(&expert->inputs[0]->type) + 8), y = rows * row_bytes(&expert->results[0]->type);
+            if (x > in) in = x;
+            if (y > out) out = y;
+        }
+    plan->gather_offset = (uint64_t)round_up(m->main->frame_bytes, 64);
+    plan->gather_out = (uint64_t)round_up((int64_t)(plan->gather_offset + in), 64);
+    plan->arena_bytes = (uint64_t)round_up((int64_t)(plan->gather_out + out) + 4096, 4096);   // int8 products read up to 64 bytes past a row
+}
+
+Plan *plan_new(const Module *module, const Target *target, const char *const *input_names, int input_count, Diags *diags) {
+    Arena *arena = arena_new();
+    Plan *plan = ARENA_NEW(arena, Plan);
+    plan->arena = arena;
+    plan->module = module;
+    plan->target = target;
+    plan->input_names = input_names;
+    plan->input_count = input_count;
+    plan->causal = true;
+    bool ok = plan_functions(plan, diags) && plan_weights(plan, diags);
+    for (int i = 0; i < module->func_count && ok; i++)
+        if (module->funcs[i]->kernel) ok = plan_kernel(plan, &plan->funcs[i], diags);
+    if (!ok) {
+        plan_free(plan);
+        return NULL;
+    }
+    for (int i = 0; i < module->func_count; i++)
+        for (int n = 0; n < module->funcs[i]->node_count; n++)
+            if (module->funcs[i]->nodes[n]->op == OP_ATTEND) plan->causal &= node_int(module->funcs[i]->nodes[n], "causal");
+    plan->page_bytes = plan_func(plan, module->main)->cache_bytes;
+    count_calls(plan, module->main, 1);
+    plan_arena(plan);
+    return plan;
+}
+
+void plan_free(Plan *plan) {
+    if (plan) arena_free(plan->arena);
+}
+
+uint64_t plan_weights_bytes(const Plan *plan) { return plan->weights_bytes; }
+uint64_t plan_arena_bytes(const Plan *plan) { return plan->arena_bytes; }
+uint64_t plan_page_bytes(const Plan *plan) { return plan->page_bytes; }
+
+// ---- packing --------------------------------------------------------------------------------------------------------------------------
+
+typedef struct { bool (*write)(void *to, const void *bytes, size_t length); void *to; uint64_t done; } Stream;
+
+static bool stream_write(void *to, const void *bytes, size_t length) {
+    Stream *s = to;
+    s->done += length;
+    return s->write(s->to, bytes, length);
+}
+
+static bool stream_zeros(Stream *s, uint64_t until) {
+    static const char zeros[4096];
+    while (s->done < until) {
+        size_t n = until - s->done < sizeof zeros ? (size_t)(until - s->done) : sizeof zeros;
+        if (!stream_write(s, zeros, n)) return false;
+    }
+    return true;
+}
+
+bool plan_pack(const Plan *plan, bool (*write)(void *to, const void *bytes, size_t length), void *to, void (*progress)(void *, uint64_t done, uint64_t total),
+               void *progress_to, Diags *diags) {
+    Stream s = {write, to, 0};
+    for (int i = 0; i < plan->module->weight_count; i++) {
+        if (!stream_zeros(&s, plan->offset[i]) || !pack_weight(plan->module->weights[i], stream_write, &s)) {
+            diag_error(diags, NOWHERE, "writing weight %s failed", plan->module->weights[i]->name);
+            return false;
+        }
+        if (progress) progress(progress_to, s.done, plan->weights_bytes);
+    }
+    return stream_zeros(&s, plan->weights_bytes);
+}
+
+// ---- the whole text ---------------------------------------------------------------------------------------------------------------------
+
+const char *plan_describe(const Plan *plan, const FuncPlan *f, Arena *arena) {
+    Text text = {0};
+    for (int i = 0; i < f->func->node_count; i++) {
+        const Node *node = f->func->nodes[i];
+        if (node->op == OP_CONST || node->op == OP_RESHAPE) continue;
+        text_printf(&text, "%s%s", text.length ? ", " : "", op_info(node->op)->name);
+        for (int o = 0; o < node->operand_count; o++)
+            if (node->operands[o] && node->operands[o]->kind == VALUE_PARAM) text_printf(&text, " %s", node->operands[o]->name);
+    }
+    const Loc *loc = &f->func->loc;
+    for (int i = 0; i < f->func->node_count && !loc->line; i++) loc = &f->func->nodes[i]->loc;
+    const char *file = loc->file ? strrchr(loc->file, '/') : NULL;
+    if (loc->line) text_printf(&text, " (%s:%d)", file ? file + 1 : loc->file ? loc->file : "model", loc->line);
+    for (char *c = text.data; c && *c; c++)
+        if (*c == '"' || *c == '\\' || *c == '\n' || *c == '\r') *c = '\'';
+    const char *out = arena_strdup(arena, text.data ? text.data : "");
+    text_free(&text);
+    (void)plan;
+    return out;
+}
+
+static bool needs_w8(const Plan *plan) {
+    for (int i = 0; i < plan->module->weight_count; i++)
+        if (plan->module->weights[i]->quantize_to == DT_W8) return true;
+    return false;
+}
+
+static bool printed_before(const Plan *plan, const char **names, int *count, const char *name) {
+    for (int i = 0; i < *count; i++)
+        if (!strcmp(names[i], name)) return true;
+    names[(*count)++] = name;
+    (void)plan;
+    return false;
+}
+
+// The lowerings that some kernel calls: products with f32 panels, with each packed format, rows gathered from panels.
+static void print_products(const Plan *plan, Text *out) {
+    unsigned vectors = 1u << 4;   // packed formats multiply through product_f32_v4
+    const char **names = ARENA_ARRAY(plan->arena, const char *, 2 * MAX_PRODUCTS * plan->kernel_count + 64);
+    int count = 0;
+    for (int i = 0; i < plan->module->func_count; i++)
+        if (plan->funcs[i].kernel) vectors |= plan->funcs[i].kernel->f32_vectors;
+    for (int v = 1; v <= 4; v++)
+        if (vectors >> v & 1) product_print_f32(v, out);
+    for (int i = 0; i < plan->module->func_count; i++) {
+        const Kernel *k = plan->funcs[i].kernel;
+        PanelLayout layout;
+        for (int p = 0; k && p < k->func->param_count; p++) {
+            bool used = k->row_formats >> p & 1;
+            for (int q = 0; q < k->product_count; q++) used |= k->products[q] == p;
+            if (!used || !kernel_panel(k, p, &layout) || layout.format.type == DT_W8) continue;
+            if (!printed_before(plan, names, &count, layout.format.name)) product_print(&layout.format, out);
+        }
+        for (int p = 0; k && p < k->func->param_count; p++)
+            if (k->row_formats >> p & 1 && kernel_panel(k, p, &layout) && !printed_before(plan, names, &count, arena_printf(plan->arena, "row %s", layout.format.name)))
+                panel_row_print(&layout.format, out);
+    }
+}
+
+void plan_emit(const Plan *plan, Flavour flavour, uint64_t blob_hash, Text *out) {
+    const Module *m = plan->module;
+    text_printf(out, "// %s for %s, by tenon %s. Below the prelude the text is the same for every target and compiler.\n", m->name, plan->target->name, TENON_VERSION);
+    text_puts(out, prelude_abi);
+    text_puts(out, "\n");
+    text_puts(out, prelude_vector);
+    if (flavour == FLAVOUR_JIT) text_puts(out, prelude_isa_clang);
+    else {
+        text_puts(out, "#if defined(__clang__)\n");
+        text_puts(out, prelude_isa_clang);
+        text_puts(out, "#else\n");
+        text_puts(out, prelude_isa_gcc);
+        text_puts(out, "#endif\n");
+    }
+    text_puts(out, "#ifndef TN_HAVE_F16\nTN_INLINE tn_v tn_f16_float(const tn_u8 *p) { return tn_half_bits_float(__builtin_convertvector(*(const tn_h16u *)p, tn_u)); }\n#endif\n");
+    text_puts(out, prelude_math);
+    text_puts(out, prelude_rows);
+    text_puts(out, prelude_product);
+    if (needs_w8(plan)) text_puts(out, prelude_product_w8);
+    print_products(plan, out);
+    text_puts(out, "\n// ---- kernels ----------------------------------------------------------------------------------------------------------\n\n");
+    for (int i = 0; i < m->func_count; i++) {
+        const FuncPlan *f = &plan->funcs[i];
+        if (!f->kernel) continue;
+        text_printf(out, "// %s\n// ", plan_describe(plan, f, plan->arena));
+        for (int p = 0; p < f->func->input_count; p++) {
+            text_printf(out, "%s%s: ", p ? ", " : "", f->func->inputs[p]->name);
+            type_text(&f->func->inputs[p]->type, out);
+        }
+        for (int p = 0; p < f->func->result_count; p++) {
+            text_puts(out, p ? ", " : " -> ");
+            type_text(&f->func->results[p]->type, out);
+        }
+        if (f->kernel->weight_bytes > 0) text_printf(out, "; %.0f bytes of weights a call, %.0f operations a row", f->kernel->weight_bytes, f->kernel->operations);
+        text_puts(out, "\n");
+        kernel_print(f->kernel, out);
+    }
+    text_printf(out, "#define TN_BLOB_HASH %lluULL\n", (unsigned long long)blob_hash);
+    text_puts(out, prelude_supported);
+    step_print(plan, out);
+}

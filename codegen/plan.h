@@ -1,0 +1,41 @@
+// The plan of one module for one target: kernels, where weights lie in the blob, where caches lie in a page, what the arena holds.
+#ifndef TENON_CODEGEN_PLAN_H
+#define TENON_CODEGEN_PLAN_H
+#include "codegen/kernel.h"
+
+typedef struct {
+    const Func *func;
+    const char *name;          // in C, unique
+    Kernel *kernel;            // of a kernel function; else NULL
+    bool expert;               // callee of moe_experts: runs once for each group of rows
+    bool has_moe;
+    int id;                    // of a kernel: index in the program's table
+    int calls;                 // in a step
+    int slots;                 // offsets its parameters take: one each, or one an element of an array
+    uint64_t cache_bytes;      // its caches' share of a page
+    Weight **bound;            // a weight that each parameter is bound to
+    DType *storage;            // of each parameter
+} FuncPlan;
+
+struct Plan {
+    Arena *arena;
+    const Module *module;
+    const Target *target;
+    int input_count;
+    const char *const *input_names;
+    FuncPlan *funcs;           // by index in the module
+    int kernel_count;
+    uint64_t *offset;          // of each weight, by id
+    int *order;                // weights by offset
+    uint64_t weights_bytes, arena_bytes, page_bytes;
+    uint64_t gather_offset, gather_out;   // in the arena: rows gathered for experts, their results
+    int max_slots;             // of any moe_experts
+    bool causal;
+};
+
+FuncPlan *plan_func(const Plan *plan, const Func *func);
+int param_slot(const Func *func, int param);    // the first of a parameter's offsets
+const char *plan_describe(const Plan *plan, const FuncPlan *f, Arena *arena);
+
+void step_print(const Plan *plan, Text *out);   // step.c: blocks, main, the program's tables
+#endif

@@ -1,0 +1,29 @@
+// ---- prelude: products with panels --------------------------------------------------------------------------------------
+// acc[row][column] (+)= Σ_k x[row][k] · w[k][column], one chain of fused multiply-adds over k in order for each element: so any division into
+// rows, columns and blocks of k gives the same bits.
+TN_INLINE void tn_product_rows(float *acc, long ldacc, const float *x, long ldx, const float *w, long ldw, int k, int accumulate, const int m, const int vectors) {
+    tn_v sum[6][4];
+    TN_UNROLL for (int r = 0; r < m; r++)
+        TN_UNROLL for (int v = 0; v < vectors; v++) sum[r][v] = accumulate ? tn_load(acc + r * ldacc + 16 * v) : tn_splat(0);
+    TN_NO_UNROLL for (int i = 0; i < k; i++) {
+        tn_v b[4];
+        TN_UNROLL for (int v = 0; v < vectors; v++) b[v] = tn_load(w + i * ldw + 16 * v);
+        TN_UNROLL for (int r = 0; r < m; r++) {
+            tn_v a = tn_splat(x[r * ldx + i]);
+            TN_UNROLL for (int v = 0; v < vectors; v++) sum[r][v] = tn_fma(a, b[v], sum[r][v]);
+        }
+    }
+    TN_UNROLL for (int r = 0; r < m; r++)
+        TN_UNROLL for (int v = 0; v < vectors; v++) tn_store(acc + r * ldacc + 16 * v, sum[r][v]);
+}
+TN_INLINE void tn_product(float *acc, long ldacc, const float *x, long ldx, int rows, const float *w, long ldw, int k, int accumulate, const int vectors) {
+    for (; rows >= 6; rows -= 6, acc += 6 * ldacc, x += 6 * ldx) tn_product_rows(acc, ldacc, x, ldx, w, ldw, k, accumulate, 6, vectors);
+    switch (rows) {
+    case 5: tn_product_rows(acc, ldacc, x, ldx, w, ldw, k, accumulate, 5, vectors); break;
+    case 4: tn_product_rows(acc, ldacc, x, ldx, w, ldw, k, accumulate, 4, vectors); break;
+    case 3: tn_product_rows(acc, ldacc, x, ldx, w, ldw, k, accumulate, 3, vectors); break;
+    case 2: tn_product_rows(acc, ldacc, x, ldx, w, ldw, k, accumulate, 2, vectors); break;
+    case 1: tn_product_rows(acc, ldacc, x, ldx, w, ldw, k, accumulate, 1, vectors); break;
+    }
+}
+TN_INLINE float tn_half1(const tn_u8 *p) { return tn_half_bits_float((tn_u)tn_splat_i(p[0] | p[1] << 8))[0]; }

@@ -1,0 +1,348 @@
+// Level 3: a step as C. Every thread runs it; each kernel's tasks are divided among the team, and a barrier stands between kernels of which one
+// needs what the other makes. A block is one function that is given where its inputs, results, weights and caches lie.
+#include "codegen/plan.h"
+#include "runtime/abi.h"
+#include <string.h>
+
+typedef struct {
+    const Plan *plan;
+    const FuncPlan *f;
+    Text *out;
+    const Value **caches; uint64_t *cache_at; int cache_count;   // where each cache value lies in the function's share of a page
+    const Node **pending; int pending_count;                    // run since the last barrier
+    int *table_rows;                                             // rows printed so far of each function's table of weights
+} Step;
+
+// ---- operands as C ---------------------------------------------------------------------------------------------------------------
+
+static uint64_t row_bytes(const Type *type) { return (uint64_t)type_row_elements(type) * (type->dtype == DT_BOOL || type->dtype == DT_I8 ? 1 : 4); }
+
+static int result_of(const Func *f, const Value *v) {
+    for (int i = 0; i < f->result_count; i++)
+        if (f->results[i] == v) return i;
+    return -1;
+}
+
+// Where a value lies. An expert's rows start at its group's first.
+static void print_place(const Step *s, const Value *v, bool group) {
+    int result = result_of(s->f->func, v);
+    if (v->type.dtype == DT_CACHE) {
+        text_puts(s->out, "0");
+        return;
+    }
+    if (v->kind == VALUE_INPUT) text_printf(s->out, "in[%d]", v->index);
+    else if (result >= 0) text_printf(s->out, "out[%d]", result);
+    else text_printf(s->out, "frame + %lld", (long long)v->place);
+    if (group) text_printf(s->out, " + (long)first_row[g] * %llu", (unsigned long long)row_bytes(&v->type));
+}
+
+// Where a weight lies in the blob: known in main, handed in elsewhere.
+static void print_offset(const Step *s, const Value *v, int element) {
+    if (v->kind == VALUE_WEIGHT) text_printf(s->out, "%lluULL", (unsigned long long)s->plan->offset[v->weights[element]->id]);
+    else if (s->f->expert) text_printf(s->out, "p[%d][g]", v->index);
+    else text_printf(s->out, "p[%d]", param_slot(s->f->func, v->index) + element);
+}
+
+static const char *rows_of(const Type *type) {
+    return type->rank && type->dims[0] == DIM_S ? "s->sequences" : type->rank && type->dims[0] == DIM_R ? "s->rows" : "s->tokens";
+}
+
+static const char *kernel_rows(const Func *kernel) {
+    for (int i = 0; i < kernel->result_count; i++)
+        if (kernel->results[i]->type.dtype != DT_CACHE) return rows_of(&kernel->results[i]->type);
+    return "s->tokens";
+}
+
+// ---- barriers --------------------------------------------------------------------------------------------------------------------
+
+static bool frame_range(const Step *s, const Value *v, int64_t *from, int64_t *to) {
+    if (!v || v->kind != VALUE_RESULT || v->place < 0) return false;
+    const Module *m = s->plan->module;
+    int64_t rows = v->type.rank && v->type.dims[0] < 0 ? (v->type.dims[0] == DIM_S ? m->max_sequences : v->type.dims[0] == DIM_R ? m->max_rows : m->max_tokens) : 1;
+    *from = v->place;
+    *to = v->place + rows * s->f->func->row_factor * (int64_t)row_bytes(&v->type);
+    return true;
+}
+
+static bool touches(const Step *s, const Value *a, const Value *b) {
+    int64_t a0, a1, b0, b1;
+    if (!a || !b) return false;
+    return a == b || (frame_range(s, a, &a0, &a1) && frame_range(s, b, &b0, &b1) && a0 < b1 && b0 < a1);
+}
+
+static bool depends(const Step *s, const Node *later, const Node *earlier) {
+    for (int r = 0; r < earlier->result_count; r++) {
+        for (int o = 0; o < later->operand_count; o++)
+            if (touches(s, earlier->results[r], later->operands[o])) return true;
+        for (int q = 0; q < later->result_count; q++)
+            if (touches(s, earlier->results[r], later->results[q])) return true;
+    }
+    for (int q = 0; q < later->result_count; q++)
+        for (int o = 0; o < earlier->operand_count; o++)
+            if (touches(s, later->results[q], earlier->operands[o])) return true;
+    return false;
+}
+
+static void barrier(Step *s) {
+    if (s->pending_count) text_puts(s->out, "    tn_barrier(w);\n");
+    s->pending_count = 0;
+}
+
+static void order(Step *s, const Node *node) {
+    for (int i = 0; i < s->pending_count; i++)
+        if (depends(s, node, s->pending[i])) {
+            barrier(s);
+            break;
+        }
+    s->pending[s->pending_count++] = node;
+}
+
+// ---- calls ------------------------------------------------------------------------------------------------------------------------
+
+static uint64_t cache_offset(const Step *s, const Value *v) {
+    for (int i = 0; i < s->cache_count; i++)
+        if (s->caches[i] == v) return s->cache_at[i];
+    return 0;
+}
+
+static uint64_t type_cache_bytes(const Type *c) { return (uint64_t)c->dims[0] * KV_BLOCK * (uint64_t)(c->dims[1] + round_up(c->dims[2], 16)) * 4; }
+
+static void print_arguments(Step *s, const Node *node, const FuncPlan *callee, uint64_t cache) {
+    bool group = s->f->expert;
+    if (s->f->expert) text_puts(s->out, "{.step = s, .position = position + first_row[g], .sequence = sequence + first_row[g], .rows = first_row[g + 1] - first_row[g]");
+    else text_printf(s->out, "{.step = s, .position = s->position, .sequence = s->sequence, .rows = %s", kernel_rows(callee->func));
+    text_puts(s->out, ", .in = {");
+    for (int i = 0; i < callee->func->input_count; i++) {
+        if (i) text_puts(s->out, ", ");
+        print_place(s, node->operands[i], group);
+    }
+    text_puts(s->out, "}, .out = {");
+    for (int i = 0; i < node->result_count; i++) {
+        if (i) text_puts(s->out, ", ");
+        print_place(s, node->results[i], group);
+    }
+    text_puts(s->out, "}");
+    for (int i = 0; i < callee->func->param_count; i++) {
+        text_puts(s->out, i ? ", s->weights + " : ", .w = {s->weights + ");
+        print_offset(s, node->operands[callee->func->input_count + i], 0);
+    }
+    if (callee->func->param_count) text_puts(s->out, "}");
+    if (!s->f->expert) text_printf(s->out, ", .cache = cache + %lluULL", (unsigned long long)cache);
+    text_puts(s->out, "};\n");
+}
+
+static void print_kernel_call(Step *s, const Node *node, const FuncPlan *callee, uint64_t *cache_used) {
+    uint64_t cache = *cache_used;
+    for (int o = 0; o < callee->func->input_count; o++)
+        if (node->operands[o]->type.dtype == DT_CACHE) cache = cache_offset(s, node->operands[o]);
+    for (int r = 0; r < node->result_count; r++)
+        if (node->results[r]->type.dtype == DT_CACHE) {
+            s->caches[s->cache_count] = node->results[r];
+            s->cache_at[s->cache_count++] = *cache_used;
+            *cache_used += type_cache_bytes(&node->results[r]->type);
+        }
+    order(s, node);
+    const Kernel *k = callee->kernel;
+    text_printf(s->out, "    {   // %s\n", plan_describe(s->plan, callee, s->plan->arena));
+    if (!s->f->expert) {
+        text_puts(s->out, "        const tn_args a = ");
+        print_arguments(s, node, callee, cache);
+        text_printf(s->out, "        long first, last;\n        tn_share(w, %s, &first, &last);\n        tn_run(w, %d, %s, &a, first, last);\n    }\n", k->tasks, callee->id, callee->name);
+        return;
+    }
+    // Every expert's tasks in one list, divided evenly.
+    text_printf(s->out, "        long total = 0, base = 0, first, last;\n        for (int g = 0; g < groups; g++) {\n"
+                        "            const struct { int rows; } a = {first_row[g + 1] - first_row[g]};\n            total += %s;\n        }\n"
+                        "        tn_share(w, total, &first, &last);\n        for (int g = 0; g < groups && base < last; g++) {\n"
+                        "            if (first_row[g + 1] == first_row[g]) continue;\n            const tn_args a = ", k->tasks);
+    print_arguments(s, node, callee, 0);
+    text_printf(s->out, "            const long n = %s;\n"
+                        "            if (first < base + n) tn_run(w, %d, %s, &a, first > base ? first - base : 0, last - base < n ? last - base : n);\n"
+                        "            base += n;\n        }\n    }\n", k->tasks, callee->id, callee->name);
+}
+
+static void print_places(Step *s, Value *const *values, int count, const char *type) {
+    text_printf(s->out, "(%s[]){", type);
+    for (int i = 0; i < count; i++) {
+        if (i) text_puts(s->out, ", ");
+        print_place(s, values[i], false);
+    }
+    text_puts(s->out, count ? "}" : "0}");
+}
+
+static void print_block_call(Step *s, const Node *node, const FuncPlan *callee, uint64_t *cache_used) {
+    barrier(s);
+    text_printf(s->out, "    %s(s, w, frame + %lld, ", callee->name, (long long)(node->frame < 0 ? 0 : node->frame));
+    print_places(s, node->operands, callee->func->input_count, "const tn_u8 *const");
+    text_puts(s->out, ", ");
+    print_places(s, node->results, node->result_count, "tn_u8 *const");
+    if (s->f->func == s->plan->module->main && callee->slots) {
+        int index = (int)(callee - s->plan->funcs);
+        text_printf(s->out, ", %s_weights[%d]", callee->name, s->table_rows[index]++);
+    } else {
+        text_puts(s->out, ", (const tn_u64[]){");
+        for (int p = 0; p < callee->func->param_count; p++) {
+            const Value *v = node->operands[callee->func->input_count + p];
+            for (int e = 0; e < (v->count > 0 ? v->count : 1); e++) {
+                print_offset(s, v, e);
+                text_puts(s->out, ", ");
+            }
+        }
+        text_puts(s->out, "0}");
+    }
+    text_printf(s->out, ", cache + %lluULL);%s%s\n", (unsigned long long)*cache_used, node->label ? "   // " : "", node->label ? node->label : "");
+    for (int r = 0; r < node->result_count; r++)
+        if (node->results[r]->type.dtype == DT_CACHE) text_puts(s->out, "#error a cache cannot leave its block\n");
+    *cache_used += callee->cache_bytes;
+}
+
+static void print_experts(Step *s, const Node *node, const FuncPlan *callee) {
+    const Value *x = node->operands[0], *e = node->operands[1];
+    const Module *m = s->plan->module;
+    int slots = (int)e->type.dims[e->type.rank - 1], count = (int)node_int(node, "count");
+    long long pairs = (long long)m->max_tokens * slots;
+    uint64_t in = row_bytes(&callee->func->inputs[0]->type), out = row_bytes(&callee->func->results[0]->type);
+    long long scratch = round_up(4 * (2 * pairs + 2 * (count + 1)), 64);
+    barrier(s);
+    text_printf(s->out, "    {   // %d of %d experts a token: rows are put in order of expert, run, and put back\n", slots, count);
+    text_printf(s->out, "        int *const order = (int *)(frame + %lld), *const first_row = order + %lld, *const next = first_row + %d;\n", (long long)node->frame, 2 * pairs, count + 1);
+    text_printf(s->out, "        tn_u8 *const xs = s->arena + %llu, *const ys = s->arena + %llu;\n", (unsigned long long)s->plan->gather_offset, (unsigned long long)s->plan->gather_out);
+    text_printf(s->out, "        int *const position = (int *)(xs + %lldLL * %llu), *const sequence = position + %lld;\n", pairs, (unsigned long long)in, pairs);
+    text_printf(s->out, "        const int pairs = s->tokens * %d;\n        long first, last;\n", slots);
+    text_puts(s->out, "        if (!w->index) tn_moe_sort(order, first_row, next, (const int *)(");
+    print_place(s, e, false);
+    text_printf(s->out, "), pairs, %d);\n        tn_barrier(w);\n        tn_share(w, pairs, &first, &last);\n        tn_moe_gather(xs, position, sequence, ", count);
+    print_place(s, x, false);
+    text_printf(s->out, ", s, order, %d, %llu, first, last);\n        tn_barrier(w);\n", slots, (unsigned long long)in);
+    text_printf(s->out, "        %s(s, w, frame + %lld, (const tn_u8 *const[]){xs}, (tn_u8 *const[]){ys}, (const tn_u64 *const[]){", callee->name, (long long)node->frame + scratch);
+    for (int p = 0; p < callee->func->param_count; p++) {
+        const Value *v = node->operands[2 + p];
+        if (p) text_puts(s->out, ", ");
+        if (v->kind == VALUE_PARAM) text_printf(s->out, "p + %d", param_slot(s->f->func, v->index));
+        else {
+            text_puts(s->out, "(const tn_u64[]){");
+            for (int i = 0; i < count; i++) text_printf(s->out, "%s%lluULL", i ? ", " : "", (unsigned long long)s->plan->offset[v->weights[v->count > 0 ? i : 0]->id]);
+            text_puts(s->out, "}");
+        }
+    }
+    text_printf(s->out, "%s}, first_row, %d, position, sequence);\n        tn_moe_scatter(", callee->func->param_count ? "" : "0", count);
+    print_place(s, node->results[0], false);
+    text_printf(s->out, ", ys, order, %llu, first, last);\n        tn_barrier(w);\n    }\n", (unsigned long long)out);
+}
+
+// ---- functions --------------------------------------------------------------------------------------------------------------------
+
+static void print_function(Step *s) {
+    const Func *f = s->f->func;
+    text_printf(s->out, "// %s", s->f->name);
+    for (int i = 0; i < f->param_count; i++) text_printf(s->out, "%s p[%d]: %s", i ? "," : ":", s->f->expert ? i : param_slot(f, i), f->params[i]->name);
+    text_printf(s->out, "\nTN_NOINLINE void %s(const tn_step *s, tn_worker *w, tn_u8 *frame, const tn_u8 *const *in, tn_u8 *const *out, ", s->f->name);
+    text_puts(s->out, s->f->expert ? "const tn_u64 *const *p, const int *first_row, int groups, const int *position, const int *sequence) {\n"
+                                   : "const tn_u64 *p, tn_u64 cache) {\n");
+    text_puts(s->out, s->f->expert ? "    (void)frame, (void)p;\n" : "    (void)frame, (void)p, (void)cache;\n");
+    uint64_t cache = 0;
+    for (int i = 0; i < f->node_count; i++) {
+        const Node *node = f->nodes[i];
+        const FuncPlan *callee = plan_func(s->plan, node_attr(node, "block")->func);
+        if (node->op == OP_MOE_EXPERTS) print_experts(s, node, callee);
+        else if (callee->kernel) print_kernel_call(s, node, callee, &cache);
+        else print_block_call(s, node, callee, &cache);
+    }
+    barrier(s);
+    text_puts(s->out, "}\n\n");
+}
+
+// The offsets that main hands to each block, a row a call.
+static void print_weight_tables(Step *s) {
+    const Func *main = s->plan->module->main;
+    for (int i = 0; i < s->plan->module->func_count; i++) {
+        const FuncPlan *callee = &s->plan->funcs[i];
+        bool any = false;
+        for (int n = 0; n < main->node_count; n++) {
+            const Node *node = main->nodes[n];
+            if (node->op != OP_CALL || node_attr(node, "block")->func != callee->func || callee->kernel || !callee->slots) continue;
+            if (!any) text_printf(s->out, "static const tn_u64 %s_weights[][%d] = {\n", callee->name, callee->slots);
+            any = true;
+            text_puts(s->out, "    {");
+            for (int p = 0; p < callee->func->param_count; p++) {
+                const Value *v = node->operands[callee->func->input_count + p];
+                for (int e = 0; e < (v->count > 0 ? v->count : 1); e++) text_printf(s->out, "%lluULL, ", (unsigned long long)s->plan->offset[v->weights[e]->id]);
+            }
+            text_printf(s->out, "},%s%s\n", node->label ? "   // " : "", node->label ? node->label : "");
+        }
+        if (any) text_puts(s->out, "};\n");
+    }
+}
+
+// The rows of the table that a model input's ids index: what they must be below.
+static int64_t input_limit(const Plan *plan, const Func *f, const Value *input, int depth) {
+    int64_t limit = INT32_MAX;
+    for (int n = 0; n < f->node_count && depth < 16; n++) {
+        const Node *node = f->nodes[n];
+        for (int o = 0; o < node->operand_count; o++) {
+            if (node->operands[o] != input) continue;
+            int64_t own = INT32_MAX;
+            if (node->op == OP_EMBEDDING && o == 0) own = node->operands[1]->type.dims[0];
+            if (node->op == OP_CALL && o < node_attr(node, "block")->func->input_count) {
+                const Func *callee = node_attr(node, "block")->func;
+                own = input_limit(plan, callee, callee->inputs[o], depth + 1);
+            }
+            if (own < limit) limit = own;
+        }
+    }
+    return limit;
+}
+
+static void print_program(Step *s) {
+    const Plan *plan = s->plan;
+    const Module *m = plan->module;
+    const Type *result = &m->main->results[0]->type;
+    text_puts(s->out, "static const tn_kernel_info tn_kernels[] = {\n");
+    for (int i = 0; i < m->func_count; i++) {
+        const FuncPlan *f = &plan->funcs[i];
+        if (f->kernel)
+            text_printf(s->out, "    {\"%s\", \"%s\", %.0f, %.0f, %d},\n", f->name, plan_describe(plan, f, plan->arena), f->kernel->weight_bytes, f->kernel->operations, f->calls);
+    }
+    text_puts(s->out, "    {0, 0, 0, 0, 0},\n};\nstatic const char *const tn_input_names[] = {");
+    for (int i = 0; i < plan->input_count; i++) text_printf(s->out, "\"%s\", ", plan->input_names[i]);
+    text_puts(s->out, "0};\nstatic const int tn_input_limits[] = {");
+    for (int i = 0; i < m->main->input_count; i++) text_printf(s->out, "%lld, ", (long long)input_limit(plan, m->main, m->main->inputs[i], 0));
+    text_puts(s->out, "0};\n");
+    text_puts(s->out, "static void tn_step_run(const tn_step *s, tn_worker *w) {\n    const tn_u8 *in[] = {");
+    for (int i = 0; i < m->main->input_count; i++) text_printf(s->out, "(const tn_u8 *)s->inputs[%d], ", i);
+    text_puts(s->out, "0};\n    tn_u8 *out[] = {(tn_u8 *)s->out};\n");
+    text_printf(s->out, "    %s(s, w, s->arena, in, out, 0, 0);\n}\n", plan_func(plan, m->main)->name);
+    const char *kind = result->dims[0] == DIM_S ? "TN_PER_SEQUENCE" : result->dims[0] == DIM_R ? "TN_PER_ROW" : "TN_PER_TOKEN";
+    Text name = {0};
+    for (const char *c = m->name ? m->name : "model"; *c; c++)
+        if (*c == '"' || *c == '\\') text_printf(&name, "\\%c", *c);
+        else if ((unsigned char)*c >= 32) text_add(&name, c, 1);
+    text_printf(s->out,
+                "#if !defined(TN_INTERNAL)\n__attribute__((visibility(\"default\")))\n#endif\n"
+                "const tn_program tn_model = {\n    .abi = TN_ABI, .model = \"%s\", .target = \"%s\", .compiler = \"tenon %s\", .blob_hash = TN_BLOB_HASH,\n"
+                "    .weights_bytes = %lluULL, .arena_bytes = %lluULL, .page_bytes = %lluULL, .page_tokens = %d, .context = %lld,\n"
+                "    .max_tokens = %d, .max_rows = %d, .max_sequences = %d, .input_count = %d, .input_names = tn_input_names, .input_limits = tn_input_limits,\n"
+                "    .out_kind = %s, .out_width = %lld, .causal = %d, .kernel_count = %d, .kernels = tn_kernels, .run = tn_step_run, .supported = tn_supported,\n};\n",
+                name.data ? name.data : "model", plan->target->name, TENON_VERSION, (unsigned long long)plan->weights_bytes, (unsigned long long)plan->arena_bytes,
+                (unsigned long long)plan->page_bytes, KV_BLOCK, (long long)m->context, m->max_tokens, m->max_rows, m->max_sequences, m->main->input_count, kind,
+                (long long)type_row_elements(result), plan->causal, plan->kernel_count);
+    text_free(&name);
+}
+
+void step_print(const Plan *plan, Text *out) {
+    const Module *m = plan->module;
+    Step s = {.plan = plan, .out = out, .table_rows = ARENA_ARRAY(plan->arena, int, m->func_count)};
+    text_puts(out, "\n// ---- the step -----------------------------------------------------------------------------------------------------------\n\n");
+    print_weight_tables(&s);
+    for (int i = 0; i < m->func_count; i++) {
+        s.f = &plan->funcs[i];
+        if (s.f->kernel) continue;
+        int n = s.f->func->node_count;
+        s.caches = ARENA_ARRAY(plan->arena, const Value *, 4 * n + 4);
+        s.cache_at = ARENA_ARRAY(plan->arena, uint64_t, 4 * n + 4);
+        s.pending = ARENA_ARRAY(plan->arena, const Node *, n);
+        s.cache_count = s.pending_count = 0;
+        print_function(&s);
+    }
+    print_program(&s);
+}
