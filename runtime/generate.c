@@ -133,9 +133,9 @@ static int generate_token(GenerateLoop *loop, Generation *one, int id) {
         }
         if (++one->produced == loop->how->most)
             generate_end(loop, one, TN_STOPPED_AT_LENGTH);
-        if (tn_length(engine, one->sequence) == tn_context(engine))
+        if (tn_length(engine, one->sequence) == tn_context(engine) - 1)
             generate_end(loop, one, TN_STOPPED_AT_CONTEXT);
-        else if (tn_add(engine, one->sequence, &id, 1, one->result ? TN_WANT_NONE : TN_WANT_LAST, loop->failure))
+        if (tn_add(engine, one->sequence, &id, 1, one->result ? TN_WANT_NONE : TN_WANT_LAST, loop->failure))
             return -1;
     }
     if (!one->result || one->result == TN_STOPPED_AT_TEXT || one->result == TN_STOPPED_BY_CALLER || !engine->tokenizer)
@@ -186,8 +186,8 @@ int tn_generate(tn_engine *engine, const int *sequences, int count, const tn_gen
         loop.all[i] = (Generation){.sequence = sequences[i]};
         if (engine->tokenizer)
             tokenizer_stream_open(&loop.all[i].stream, engine->tokenizer, 0);
-        if (how->most == 0)
-            generate_end(&loop, &loop.all[i], TN_STOPPED_AT_LENGTH);
+        if (how->most == 0 || tn_length(engine, sequences[i]) == tn_context(engine))
+            generate_end(&loop, &loop.all[i], how->most ? TN_STOPPED_AT_CONTEXT : TN_STOPPED_AT_LENGTH);
     }
     failed = generate_stops(&loop) || generate_loop(&loop) ? -1 : 0;
     for (int i = 0; i < count; i++) {
