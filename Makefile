@@ -11,11 +11,11 @@ help:            ## this list
 deps:            ## install what is missing of Debian's packages
 	@tools/install-deps build test
 
-release:         ## build what users run: build/release/driver/tenon
+release:         ## build what users run: build/release/tenon
 	@tools/install-deps build
 	@tools/build release
 
-dev:             ## build with debug checks: build/dev/driver/tenon
+dev:             ## build with debug checks: build/dev/tenon
 	@tools/install-deps build
 	@tools/build dev
 
