@@ -36,17 +36,17 @@ GEMMA_NAMES = NAMES | {
 }
 
 
-def common_config(meta, arch):
+def common_config(meta, arch, tensors):
     return dict(
         hidden_size=meta[f"{arch}.embedding_length"], num_hidden_layers=meta[f"{arch}.block_count"],
         intermediate_size=meta[f"{arch}.feed_forward_length"], num_attention_heads=meta[f"{arch}.attention.head_count"],
         num_key_value_heads=meta[f"{arch}.attention.head_count_kv"], rms_norm_eps=meta[f"{arch}.attention.layer_norm_rms_epsilon"],
-        max_position_embeddings=meta[f"{arch}.context_length"], tie_word_embeddings=True)
+        max_position_embeddings=meta[f"{arch}.context_length"], tie_word_embeddings="output.weight" not in tensors)
 
 
 def llama(meta, tensors):
     from transformers import LlamaConfig, LlamaForCausalLM
-    config = LlamaConfig(vocab_size=tensors["token_embd.weight"].shape[0], **common_config(meta, "llama"),
+    config = LlamaConfig(vocab_size=tensors["token_embd.weight"].shape[0], **common_config(meta, "llama", tensors),
                          rope_parameters={"rope_type": "default", "rope_theta": meta["llama.rope.freq_base"]})
     for name, w in tensors.items():
         if name.endswith("attn_q.weight"):
@@ -58,7 +58,7 @@ def llama(meta, tensors):
 
 def gemma3(meta, tensors):
     from transformers import Gemma3ForCausalLM, Gemma3TextConfig
-    config = Gemma3TextConfig(vocab_size=tensors["token_embd.weight"].shape[0], **common_config(meta, "gemma3"),
+    config = Gemma3TextConfig(vocab_size=tensors["token_embd.weight"].shape[0], **common_config(meta, "gemma3", tensors),
                               head_dim=meta["gemma3.attention.key_length"], query_pre_attn_scalar=meta["gemma3.attention.key_length"],
                               sliding_window=meta["gemma3.attention.sliding_window"], hidden_activation="gelu_pytorch_tanh",
                               layer_types=["full_attention" if (i + 1) % 6 == 0 else "sliding_attention"
