@@ -206,7 +206,7 @@ int values_open(RowValues *r, const Type *type, Index *at, int *lane, int64_t *e
     for (int d = 0; d < MAX_RANK; d++) at[d] = index_constant(0);
     for (int d = from; d < type->rank - 1; d++) {
         if (type->dims[d] == 1) continue;
-        char name[8];
+        char name[16];
         snprintf(name, sizeof name, "i%d", d - from);
         at[d] = index_variable(kernel_loop(r->k, name, type->dims[d]), 1);
         loops++;
