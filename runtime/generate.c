@@ -90,7 +90,8 @@ static void generate_emit(GenerateLoop *loop, Generation *one, size_t length) {
     if (length && loop->how->on_text && loop->how->on_text(loop->how->to, one->sequence, one->held, length))
         generate_end(loop, one, TN_STOPPED_BY_CALLER);
     one->held_length -= length;
-    memmove(one->held, one->held + length, one->held_length);
+    if (one->held_length)
+        memmove(one->held, one->held + length, one->held_length);
 }
 
 // More text; `last`: none will follow. Emits what is certain.
