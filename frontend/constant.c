@@ -347,12 +347,12 @@ void scope_set(Arena *arena, Scope *scope, const char *name, Constant value) {
 
 bool scope_get(const Scope *scope, const char *name, Constant *value) {
     for (; scope; scope = scope->outer) {
+        if (scope->find && scope->find(scope->context, name, value)) return true;
         for (int i = 0; i < scope->count; i++)
             if (strcmp(scope->names[i], name) == 0) {
                 *value = scope->values[i];
                 return true;
             }
-        if (scope->find && scope->find(scope->context, name, value)) return true;
     }
     return false;
 }

@@ -21,6 +21,7 @@ typedef struct {
     const Yaml *at;
     Token token;
     int depth;
+    bool pattern;                  // inside a name's { }
     bool failed;
 } Parser;
 
@@ -98,7 +99,8 @@ static void read_sign(Parser *parser, int start) {
     const char *text = parser->at->text + start;
     for (size_t i = 0; i < COUNT_OF(wrong) && !(text[0] == '!' && text[1] == '=') && !(text[0] == '.' && text[1] == '.'); i++)
         if (strncmp(text, wrong[i].text, strlen(wrong[i].text)) == 0) {
-            parse_error(parser, start, (int)strlen(wrong[i].text), wrong[i].hint, "unexpected '%s'", wrong[i].text);
+            parse_error(parser, start, (int)strlen(wrong[i].text), parser->pattern ? "an expression in a name ends with '}'" : wrong[i].hint,
+                        "unexpected '%s'", wrong[i].text);
             parser->token = (Token){TOK_BAD, start, 1, 0, ""};
             return;
         }
@@ -212,6 +214,10 @@ static const char *argument_name(Parser *parser) {
     return name;
 }
 
+static const char *comma_hint(const Parser *parser) {
+    return parser->token.kind == TOK_END && yaml_ends_at_comma(parser->at) ? "inside [ ] or { } of YAML an expression with a comma is quoted" : NULL;
+}
+
 static Expr *parse_call(Parser *parser, const Token *name) {
     Expr *call = expr_new(parser, EX_CALL, name->start);
     call->text = name->text;
@@ -231,11 +237,11 @@ static Expr *parse_call(Parser *parser, const Token *name) {
         if (at_sign(parser, ",")) advance(parser);
         else if (!at_sign(parser, ")"))
             parse_error(parser, parser->token.start, parser->token.length,
-                        parser->token.kind == TOK_END ? "inside [ ] or { } of YAML an expression with a comma is quoted" : NULL,
+                        comma_hint(parser),
                         "expected ',' or ')' but found %s", found(parser));
     }
     call->length = parser->token.start + 1 - call->start;
-    expect(parser, ")", "inside [ ] or { } of YAML an expression with a comma is quoted");
+    expect(parser, ")", NULL);
     return call;
 }
 
@@ -258,7 +264,7 @@ static Expr *parse_primary(Parser *parser) {
     } else if (at_sign(parser, "(")) {
         advance(parser);
         expr = parse_ternary(parser);
-        expect(parser, ")", "inside [ ] or { } of YAML an expression with a comma is quoted");
+        expect(parser, ")", NULL);
     } else if (at_sign(parser, "[")) {
         return parse_list(parser);
     } else {
@@ -364,7 +370,7 @@ static Expr *parse_ternary(Parser *parser) {
 // ---- whole scalars ------------------------------------------------------------------------------------------------
 
 static bool parser_start(Parser *parser, Arena *arena, const Yaml *scalar, int start, Diags *diags) {
-    *parser = (Parser){.arena = arena, .diags = diags, .at = scalar, .token = {.start = start}};
+    *parser = (Parser){.arena = arena, .diags = diags, .at = scalar, .token = {.start = start}, .pattern = parser->pattern};
     if (scalar->poisoned) return false;
     if (scalar->length > MOST_TEXT) parse_error(parser, 0, 1, NULL, "the expression is too long: %zu bytes", scalar->length);
     if (!parser->failed) advance(parser);
@@ -380,14 +386,14 @@ static bool parser_end(Parser *parser) {
 }
 
 Expr *expression_parse(Arena *arena, const Yaml *scalar, Diags *diags) {
-    Parser parser;
+    Parser parser = {0};
     if (!parser_start(&parser, arena, scalar, 0, diags)) return NULL;
     Expr *expr = parse_ternary(&parser);
     return parser_end(&parser) ? expr : NULL;
 }
 
 Expr *pattern_part_parse(Arena *arena, const Yaml *scalar, int *at, Diags *diags) {
-    Parser parser;
+    Parser parser = {.pattern = true};
     if (!parser_start(&parser, arena, scalar, *at, diags)) return NULL;
     Expr *expr = parse_ternary(&parser);
     if (!parser.failed && !at_sign(&parser, "}"))
@@ -397,7 +403,7 @@ Expr *pattern_part_parse(Arena *arena, const Yaml *scalar, int *at, Diags *diags
 }
 
 int range_parse(Arena *arena, const Yaml *scalar, Expr *parts[3], Diags *diags) {
-    Parser parser;
+    Parser parser = {0};
     if (!parser_start(&parser, arena, scalar, 0, diags)) return 0;
     int count = 0;
     while (!parser.failed && count < 3) {
@@ -430,7 +436,7 @@ static void parse_targets(Parser *parser, Statement *statement) {
 }
 
 Statement *statement_parse(Arena *arena, const Yaml *scalar, Diags *diags) {
-    Parser parser;
+    Parser parser = {0};
     if (!parser_start(&parser, arena, scalar, 0, diags)) return NULL;
     Statement *statement = ARENA_NEW(arena, Statement);
     statement->at = scalar;
@@ -441,13 +447,15 @@ Statement *statement_parse(Arena *arena, const Yaml *scalar, Diags *diags) {
         parse_targets(&parser, statement);
     }
     int capacity = 0;
+    bool readable = !parser.failed;
     while (!parser.failed) {
         Expr *expr = parse_ternary(&parser);
         ARENA_PUSH(arena, statement->values, statement->value_count, capacity) = expr;
         if (parser.failed || !at_sign(&parser, ",")) break;
         advance(&parser);
     }
-    return parser_end(&parser) ? statement : NULL;
+    statement->broken = !parser_end(&parser);
+    return readable ? statement : NULL;
 }
 
 Loc expr_loc(const Expr *expr) { return yaml_place(expr->at, expr->start, expr->length); }

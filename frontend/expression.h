@@ -29,7 +29,7 @@ struct Expr {
 
 typedef struct {
     const Yaml *at;
-    bool returns;
+    bool returns, broken;          // broken: the expression could not be read, the targets could
     int target_count;
     const char **targets;
     int *target_starts;
@@ -39,7 +39,7 @@ typedef struct {
 
 // NULL with an error.
 Expr *expression_parse(Arena *arena, const Yaml *scalar, Diags *diags);
-Statement *statement_parse(Arena *arena, const Yaml *scalar, Diags *diags);
+Statement *statement_parse(Arena *arena, const Yaml *scalar, Diags *diags);   // see `broken`
 // `a..b` or `a..b..step` into two or three expressions; 0 with an error.
 int range_parse(Arena *arena, const Yaml *scalar, Expr *parts[3], Diags *diags);
 // The expression of a pattern's `{expression}` that starts at `*at` of its text; `*at` moves behind the `}`.

@@ -110,6 +110,7 @@ typedef struct {
     Datum *params; bool *params_known;
     int bound_count, bound_capacity; Bound *bound;
     bool failed;                   // the function cannot be made
+    bool lost;                     // a line could not be read: any name may be one it defines
     bool returned;
     Datum *results; int result_count;
 } Frame;

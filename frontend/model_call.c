@@ -12,6 +12,7 @@ typedef struct {
     Datum *inputs;
     Constant *indices;
     bool poison;                   // an input or index is
+    bool misplaced;                // an argument has no place: what seems to be missing may be it
 } Given;
 
 Block *block_find(Lower *lower, const char *name) {
@@ -40,15 +41,20 @@ static bool set_results(Frame *frame) {
     return true;
 }
 
-static const Expr *return_expr(const Block *block, int i) {
-    for (int s = 0; s < block->body.count; s++) {
-        const Statement *statement = block->body.lines[s].statement;
-        if (statement && statement->returns) return statement->values[i < statement->value_count ? i : 0];
-    }
+static Line *return_line(const Block *block) {
+    for (int s = 0; s < block->body.count; s++)
+        if (block->body.lines[s].statement && block->body.lines[s].statement->returns) return &block->body.lines[s];
     return NULL;
 }
 
+static const Expr *return_expr(const Block *block, int i) {
+    const Line *line = return_line(block);
+    return line ? line->statement->values[i < line->statement->value_count ? i : 0] : NULL;
+}
+
 static void check_results(Frame *frame) {
+    Line *line = return_line(frame->block);
+    if (line && line->bad) frame->diags = frame->lower->mute;
     for (int i = 0; i < frame->result_count; i++) {
         const Datum *datum = &frame->results[i];
         if (datum->kind == DATUM_VALUE) continue;
@@ -56,6 +62,7 @@ static void check_results(Frame *frame) {
         if (datum->kind == DATUM_POISON) frame->failed = true;
         else if (expr) frame_error(frame, expr, "%s returns %s, not a value of the graph", frame->block->name ? frame->block->name : "model",
                                    datum_describe(frame, datum));
+        if (line && datum->kind != DATUM_POISON) line->bad = true;
     }
 }
 
@@ -231,12 +238,12 @@ static void bind_arguments(Frame *frame, const Block *block, const Expr *call, G
         } else if (input < 0) {
             no_such_argument(frame, block, call, i);
             lower_expr(frame, call->items[i], NULL, 0);
-            given->poison = true;
+            given->poison = given->misplaced = true;
         } else if (input >= block->input_count) {
             argument_error(frame, expr_loc(call->items[i]), "block '%s' takes %d input%s, and this is one more", block->name, block->input_count,
                            block->input_count == 1 ? "" : "s");
             if (block->index_count) frame_hint(frame, "indices are named: %s=", block->indices[0]);
-            given->poison = true;
+            given->poison = given->misplaced = true;
         } else if (input_given[input]) {
             argument_error(frame, expr_loc(call->items[i]), "input '%s' is given twice", block->inputs[input]);
             given->poison = true;
@@ -247,7 +254,7 @@ static void bind_arguments(Frame *frame, const Block *block, const Expr *call, G
         }
     }
     for (int i = 0; i < block->input_count; i++) {
-        if (!input_given[i]) argument_error(frame, expr_loc(call), "%s: input '%s' is missing", block->name, block->inputs[i]);
+        if (!input_given[i] && !given->misplaced) argument_error(frame, expr_loc(call), "%s: input '%s' is missing", block->name, block->inputs[i]);
         given->poison = given->poison || !input_given[i] || given->inputs[i].kind == DATUM_POISON;
     }
 }
@@ -255,7 +262,7 @@ static void bind_arguments(Frame *frame, const Block *block, const Expr *call, G
 static bool indices_complete(Frame *frame, const Block *block, const Expr *call, const Given *given, const bool *index_given) {
     bool good = true;
     for (int i = 0; i < block->index_count; i++) {
-        if (!index_given[i]) {
+        if (!index_given[i] && !given->misplaced) {
             argument_error(frame, expr_loc(call), "%s: index '%s' is missing", block->name, block->indices[i]);
             frame_hint(frame, "give it by name: %s=", block->indices[i]);
         }
@@ -402,8 +409,8 @@ static void moe_indices(Frame *frame, Experts *experts, const Expr *call, const 
     if (missing == 1) return;
     moe_error(frame, experts, expr_loc(experts->block_expr), missing ? "all indices of the block but one are given; that one numbers the experts"
                                                                      : "one index of the block is left to number the experts");
-    diag(frame->diags, DIAG_NOTE, block->loc, "block '%s' has %d index%s, and %d of them given here", block->name, block->index_count,
-         block->index_count == 1 ? "" : "es", block->index_count - missing);
+    diag(frame->diags, DIAG_NOTE, block->loc, "block '%s' has %d %s, and %d of them given here", block->name, block->index_count,
+         block->index_count == 1 ? "index" : "indices", block->index_count - missing);
 }
 
 // One function for all experts, and an array of weights for each of its parameters.

@@ -23,12 +23,13 @@ const char *datum_describe(Frame *frame, const Datum *datum) {
 // ---- names --------------------------------------------------------------------------------------------------------
 
 static void unknown_name(Frame *frame, const Expr *expr) {
+    frame->failed = true;
+    if (frame->lost) return;
     const char **names = NULL;
     int count = 0, capacity = 0;
     for (int i = 0; i < frame->variable_count; i++) ARENA_PUSH(frame->arena, names, count, capacity) = frame->variables[i].name;
     for (int i = 0; i < frame->block->param_count; i++) ARENA_PUSH(frame->arena, names, count, capacity) = frame->block->params[i].name;
     report_unknown(frame->arena, expr, frame->scope, names, count, frame->diags);
-    frame->failed = true;
     OpId op = op_find(expr->text);
     if ((op != OP_COUNT && !(op_info(op)->flags & INTERNAL)) || block_find(frame->lower, expr->text))
         frame_hint(frame, "'%s' is called: %s(…)", expr->text, expr->text);
@@ -105,6 +106,7 @@ static Datum lower_binary(Frame *frame, const Expr *expr, const char *const *nam
     for (int i = 0; i < 2; i++)
         if (operands[i].kind == DATUM_LIST || (is_constant(&operands[i]) && operands[i].constant.kind != CONSTANT_NUMBER && operands[i].constant.kind != CONSTANT_BOOL)) {
             frame_error(frame, expr->items[i], "'%s' needs a number or a value here, not %s", expr_op_text[expr->op], datum_describe(frame, &operands[i]));
+            if (operands[i].kind == DATUM_LIST) frame_hint(frame, "give the values names: a, b = %s", expr_source(frame->arena, expr->items[i]));
             if (is_none(&operands[i])) frame_hint(frame, "%s is absent here", expr_source(frame->arena, expr->items[i]));
             return datum_poison;
         }
@@ -140,7 +142,7 @@ static Datum lower_index(Frame *frame, const Expr *expr) {
         frame_error(frame, expr->items[0], "only a list is indexed, and this is %s", datum_describe(frame, &list));
         frame_hint(frame, "slice(x, from, to, axis=-1) takes a part of a value");
     } else if (!constant_integer(&index.constant, &at) || at < -list.count || at >= list.count) {
-        frame_error(frame, expr->items[1], "the index is %s, but there are %d values", constant_describe(frame->arena, &index.constant), list.count);
+        frame_error(frame, expr->items[1], "index %s is not within %d values", expr_source(frame->arena, expr->items[1]), list.count);
     } else {
         return list.items[at < 0 ? at + list.count : at];
     }

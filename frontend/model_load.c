@@ -11,6 +11,7 @@ typedef struct {
     Model *model;
     const Yaml *root;
     const char *path;
+    bool unknown_keys;             // one of them may be what seems to be missing
     bool good;
 } Load;
 
@@ -76,12 +77,18 @@ static void read_config(Load *load) {
     config.state = ARENA_ARRAY(lower->scratch, char, map->count);
     config.values = ARENA_ARRAY(lower->arena, Constant, map->count);
     for (int i = 0; i < map->count; i++) table_set(config.places, map->keys[i]->text, (void *)(size_t)(i + 1));
+    lower->config.names = ARENA_ARRAY(lower->arena, const char *, map->count);
+    for (int i = 0; i < map->count; i++) lower->config.names[i] = map->keys[i]->text;
+    lower->config.values = config.values;
+    lower->config.count = lower->config.capacity = lower->config.value_capacity = map->count;
     lower->config.find = config_find;
     lower->config.context = &config;
     for (int i = 0; i < map->count; i++) {
         Constant value;
         int errors = diags_errors(lower->diags);
         const Yaml *item = map->items[i];
+        bool cut = !is_name(map->keys[i]->text) && i > 0 && yaml_ends_at_comma(map->items[i - 1]);   // the rest of the entry before
+        if (cut && config.state[i - 1] == 2 && config.values[i - 1].kind == CONSTANT_POISON) continue;
         if (!config_entry(map->keys[i], lower->diags)) load->good = false;
         else if (item->kind == YAML_MAP && (yaml_get(item, "hf") || yaml_get(item, "gguf"))) {
             load_error(load, item->loc, "values from two kinds of files belong to a template");
@@ -92,10 +99,6 @@ static void read_config(Load *load) {
         if (diags_errors(lower->diags) != errors) load->good = false;
     }
     lower->config.find = NULL;
-    lower->config.names = ARENA_ARRAY(lower->arena, const char *, map->count);
-    for (int i = 0; i < map->count; i++) lower->config.names[i] = map->keys[i]->text;
-    lower->config.values = config.values;
-    lower->config.count = lower->config.capacity = lower->config.value_capacity = map->count;
 }
 
 // ---- the head -----------------------------------------------------------------------------------------------------
@@ -132,7 +135,9 @@ static const char *beside(Load *load, const char *file) {
 
 static void read_version(Load *load) {
     const Yaml *version = yaml_get(load->root, "tenon");
-    if (!version) {
+    if (!version && load->unknown_keys) {
+        load->good = false;
+    } else if (!version) {
         load_error(load, FILE_LOC(load->root->loc.file), "the line `tenon: 1` is missing");
         load_hint(load, "it says which version of the language the file is written in");
     } else if (version->kind != YAML_SCALAR || strcmp(version->text, "1") != 0) {
@@ -147,6 +152,7 @@ static void read_context(Load *load) {
     Constant value;
     int64_t context = 0;
     lower->context = 2048;
+    if (!yaml && load->unknown_keys) return;
     if (!yaml) {
         load_error(load, FILE_LOC(load->root->loc.file), "context is missing: the longest sequence, such as `context: 2048`");
         return;
@@ -245,6 +251,7 @@ static void open_weights(Load *load, Provider *given) {
     if (count) lower->provider = weights_open(files, count, lower->diags);
     else load_error(load, yaml->loc, "weights names no file");
     lower->provider_failed = !lower->provider;
+    if (count && lower->provider_failed) diag(lower->diags, DIAG_NOTE, yaml->loc, "the model names its weights here");
     if (lower->provider_failed) load->good = false;
 }
 
@@ -258,6 +265,7 @@ static void read_head(Load *load) {
         load_hint(load, "tenon import writes a model from it");
     } else if (!yaml_check_keys(load->root, "a model", known, COUNT_OF(known), lower->diags)) {
         load->good = false;
+        load->unknown_keys = true;
     }
     read_version(load);
     read_config(load);

@@ -92,12 +92,14 @@ static void run_statement(Frame *frame, const Statement *statement) {
     }
 }
 
-static void poison_targets(Frame *frame, const Body *body) {
-    for (int i = 0; i < body->count; i++) {
-        const Statement *statement = body->lines[i].statement;
-        if (!statement) poison_targets(frame, &body->lines[i].body);
-        for (int t = 0; statement && t < statement->target_count; t++) frame_set(frame, statement->targets[t], datum_poison);
-    }
+// What a line that cannot run would have defined. Of a line that could not be read at all nothing is known: then no name is unknown.
+static void poison_line(Frame *frame, const Line *line) {
+    const Statement *statement = line->statement;
+    frame->failed = true;
+    if (!statement && !line->body.count) frame->lost = true;
+    if (statement && statement->returns) frame->returned = true;
+    for (int t = 0; statement && t < statement->target_count; t++) frame_set(frame, statement->targets[t], datum_poison);
+    for (int i = 0; !statement && i < line->body.count; i++) poison_line(frame, &line->body.lines[i]);
 }
 
 static bool run_repeat(Frame *frame, Line *line) {
@@ -120,8 +122,7 @@ static bool run_repeat(Frame *frame, Line *line) {
         frame->scope = outer;
         return good;
     }
-    poison_targets(frame, &line->body);
-    frame->failed = true;
+    poison_line(frame, line);
     return true;
 }
 
@@ -132,9 +133,9 @@ static bool run_line(Frame *frame, Line *line) {
     int errors = diags_errors(lower->diags), nested = lower->nested;
     bool good = true;
     frame->diags = line->bad ? lower->mute : lower->diags;
-    if (line->statement) run_statement(frame, line->statement);
-    else if (line->times) good = run_repeat(frame, line);
-    else poison_targets(frame, &line->body), frame->failed = true;
+    if (line->statement && !line->statement->broken) run_statement(frame, line->statement);
+    else if (!line->statement && line->times) good = run_repeat(frame, line);
+    else poison_line(frame, line);
     if (diags_errors(lower->diags) - errors > lower->nested - nested) line->bad = true;
     // The lines of a repeat report for themselves; to the statement around them nothing of theirs is its own.
     frame->diags = outer;

@@ -17,6 +17,7 @@ typedef struct {
     Attr attrs[MAX_ATTRS]; int attr_count;
     const Expr *attr_from[MAX_ATTRS];
     Datum *list; int list_count;           // operands of an op that takes a list
+    bool misplaced;                        // an argument has no place: what seems to be missing may be it
     bool bad;
 } Call;
 
@@ -50,8 +51,12 @@ static bool choice(const char *choices, const char *word) {
 
 // style=half, type=f32: a bare word that is meant as itself.
 static bool bare_word(Call *call, const AttrSpec *spec, const Expr *expr) {
-    if (expr->kind != EX_NAME || frame_variable(call->frame, expr->text)) return false;
-    return spec->kind == 'e' ? choice(spec->choices, expr->text) : spec->kind == 't' && dtype_parse(expr->text) != DT_COUNT;
+    Constant ignored;
+    if ((spec->kind != 'e' && spec->kind != 't') || expr->kind != EX_NAME || frame_variable(call->frame, expr->text)) return false;
+    if (spec->kind == 'e' ? choice(spec->choices, expr->text) : dtype_parse(expr->text) != DT_COUNT) return true;
+    for (int i = 0; i < call->frame->block->param_count; i++)
+        if (strcmp(call->frame->block->params[i].name, expr->text) == 0) return false;
+    return !scope_get(call->frame->scope, expr->text, &ignored) && !constant_named(expr->text, &ignored);
 }
 
 static const char *choices_text(Call *call, const AttrSpec *spec) {
@@ -165,6 +170,7 @@ static void unknown_argument(Call *call, int i) {
     int count = 0;
     for (int o = 0; o < call->info->operand_count; o++) names[count++] = call->info->operands[o].name;
     for (int a = 0; a < call->info->attr_count; a++) names[count++] = call->info->attrs[a].name;
+    call->misplaced = true;
     if (call->op == OP_ROPE) names[count++] = "scaling";
     call_error(call, argument_loc(call, i), "%s has no argument '%s'", call->info->name, name);
     const char *near = nearest_name(name, names, count);
@@ -204,7 +210,10 @@ static void bind(Call *call, int *scaling) {
     int operand_count = call->info->operand_count, attr_count = call->info->attr_count;
     for (int i = 0; i < call->call->count; i++) {
         if (call->call->names[i]) bind_named(call, i, scaling);
-        else if (i < operand_count) bind_operand(call, i, i);
+        else if (i < operand_count) {
+            bind_operand(call, i, i);
+            if (call->op == OP_CONCAT && call->operands[i].kind != DATUM_LIST && call->operands[i].kind != DATUM_POISON) break;
+        }
         else if (i < operand_count + attr_count) bind_attr(call, i - operand_count, i);
         else {
             call_error(call, argument_loc(call, i), "%s takes at most %d arguments", call->info->name, operand_count + attr_count);
@@ -221,7 +230,7 @@ static void check_bound(Call *call) {
         const Datum *datum = &call->operands[o];
         bool none = datum->kind == DATUM_CONSTANT && datum->constant.kind == CONSTANT_NONE;
         if (call->given[o] < 0) {
-            if (spec->optional) continue;
+            if (spec->optional || call->misplaced) continue;
             call_error(call, expr_loc(call->call), "%s: %s is missing", call->info->name, spec->name);
             continue;
         }
@@ -238,11 +247,12 @@ static void check_bound(Call *call) {
         } else if (datum->kind == DATUM_CONSTANT && datum->constant.kind != CONSTANT_FACTORS && spec->weight) {
             call_error(call, expr_loc(expr), "%s: %s is a parameter, not %s", call->info->name, spec->name, datum_describe(frame, datum));
             const char *attr = call->info->attr_count ? call->info->attrs[0].name : NULL;
+            call->misplaced = true;
             if (attr && call->given[o] == o) frame_hint(frame, "arguments after the operands are named: %s=", attr);
         }
     }
     for (int a = 0; a < call->info->attr_count; a++)
-        if (call->info->attrs[a].required && !call->attr_from[a])
+        if (call->info->attrs[a].required && !call->attr_from[a] && !call->misplaced)
             call_error(call, expr_loc(call->call), "%s: %s= is missing", call->info->name, call->info->attrs[a].name);
 }
 
@@ -252,7 +262,7 @@ static void bind_list(Call *call) {
     if (call->given[o] < 0 || call->operands[o].kind == DATUM_POISON) return;
     const Expr *expr = call->call->items[call->given[o]];
     if (call->operands[o].kind != DATUM_LIST || !call->operands[o].count) {
-        call_error(call, expr_loc(expr), "%s: %s is a list of values: [a, b]", call->info->name, call->info->operands[o].name);
+        call_error(call, expr_loc(expr), "%s takes a list of values: %s([a, b])", call->info->name, call->info->name);
         return;
     }
     call->list = call->operands[o].items;
@@ -302,7 +312,6 @@ Datum lower_op(Frame *frame, OpId op, const Expr *expr, const Datum *args, const
     }
     bind(&call, &scaling);
     check_bound(&call);
-    if (call.bad && usage_hint(call.info) && expr->count > 1 && !expr->names[1]) frame_hint(frame, "%s", usage_hint(call.info));
     if (op == OP_CONCAT) bind_list(&call);
     if (op == OP_ROPE && !call.bad) bind_rope(&call, scaling);
     if (call.bad) {
@@ -311,7 +320,9 @@ Datum lower_op(Frame *frame, OpId op, const Expr *expr, const Datum *args, const
     }
     if (call.list) return make_node(frame, op, call.list, call.list_count, call.attrs, call.attr_count, expr, names, name_count);
     while (count > 0 && call.operands[count - 1].kind == DATUM_CONSTANT && call.operands[count - 1].constant.kind == CONSTANT_NONE) count--;
-    return make_node(frame, op, call.operands, count, call.attrs, call.attr_count, expr, names, name_count);
+    Datum out = make_node(frame, op, call.operands, count, call.attrs, call.attr_count, expr, names, name_count);
+    if (out.kind == DATUM_POISON && usage_hint(call.info) && expr->count > 1 && !expr->names[1]) frame_hint(frame, "%s", usage_hint(call.info));
+    return out;
 }
 
 // ---- nodes --------------------------------------------------------------------------------------------------------

@@ -177,6 +177,32 @@ static const TensorInfo *find_tensor(Lookup *lookup, const char *name) {
     return lower->provider ? lower->provider->find(lower->provider, name) : NULL;
 }
 
+static bool is_digit(char c) { return c >= '0' && c <= '9'; }
+
+// model.layers.30.norm and model.layers.3.norm: no misspelling, but a layer that is not there.
+static bool same_but_digits(const char *a, const char *b) {
+    for (;; a++, b++) {
+        while (is_digit(*a)) a++;
+        while (is_digit(*b)) b++;
+        if (*a != *b) return false;
+        if (!*a) return true;
+    }
+}
+
+static const char *index_values(Lookup *lookup) {
+    const Block *block = lookup->frame->block;
+    Text text = {0};
+    for (int i = 0; i < block->index_count; i++) {
+        Constant value;
+        if (!scope_get(lookup->frame->scope, block->indices[i], &value)) continue;
+        text_printf(&text, text.length ? ", %s=" : "%s=", block->indices[i]);
+        constant_text(&value, &text);
+    }
+    const char *out = text.length ? arena_strdup(lookup->frame->arena, text.data) : NULL;
+    text_free(&text);
+    return out;
+}
+
 static void missing_tensor(Lookup *lookup, const char *name) {
     Lower *lower = lookup->frame->lower;
     lookup->bad = true;
@@ -189,7 +215,9 @@ static void missing_tensor(Lookup *lookup, const char *name) {
     }
     diag_error(lookup->diags, lookup->param->pattern->loc, "no tensor '%s' in the weights", name);
     const char *near = nearest_tensor(lookup, name);
-    if (near) diag(lookup->diags, DIAG_HINT, NOWHERE, "did you mean '%s'?", near);
+    const char *indices = index_values(lookup);
+    if (indices) diag(lookup->diags, DIAG_NOTE, NOWHERE, "here %s", indices);
+    if (near && !same_but_digits(near, name)) diag(lookup->diags, DIAG_HINT, NOWHERE, "did you mean '%s'?", near);
     else if (!lower->provider->count) diag(lookup->diags, DIAG_NOTE, NOWHERE, "the weights hold no tensor at all");
 }
 

@@ -25,8 +25,10 @@ static bool expect_kind(Parse *parse, const Yaml *yaml, YamlKind kind, const cha
     return false;
 }
 
-static void check_keys(Parse *parse, const Yaml *map, const char *what, const char *const *known, int count) {
-    if (!yaml_check_keys(map, what, known, count, parse->diags)) parse->good = false;
+static bool check_keys(Parse *parse, const Yaml *map, const char *what, const char *const *known, int count) {
+    bool good = yaml_check_keys(map, what, known, count, parse->diags);
+    parse->good = parse->good && good;
+    return good;
 }
 
 static bool reserved(const char *name) {
@@ -123,13 +125,14 @@ static void parse_param(Parse *parse, Param *param, const Yaml *key, const Yaml 
         parse_hint(parse, "write: {shape: [rows, columns], name: \"tensor.name\"}");
         return;
     }
-    check_keys(parse, map, "a parameter", known, COUNT_OF(known));
+    bool known_keys = check_keys(parse, map, "a parameter", known, COUNT_OF(known));
     const Yaml *shape = yaml_get(map, "shape"), *name = yaml_get(map, "name"), *rows = yaml_get(map, "rows"), *otherwise = yaml_get(map, "or");
     if (shape) parse_shape(parse, param, shape);
-    else parse_error(parse, key->loc, "parameter '%s' has no shape", key->text);
+    else if (known_keys) parse_error(parse, key->loc, "parameter '%s' has no shape", key->text);
     param->pattern = name;
-    if (!name) parse_error(parse, key->loc, "parameter '%s' has no name: the tensor that holds it", key->text);
-    else if (name->kind == YAML_MAP && (yaml_get(name, "hf") || yaml_get(name, "gguf"))) {
+    if (!name) {
+        if (known_keys) parse_error(parse, key->loc, "parameter '%s' has no name: the tensor that holds it", key->text);
+    } else if (name->kind == YAML_MAP && (yaml_get(name, "hf") || yaml_get(name, "gguf"))) {
         parse_error(parse, name->loc, "names for two kinds of files belong to a template");
         parse_hint(parse, "tenon import writes a model with the names of one source");
     } else if (!expect_kind(parse, name, YAML_SCALAR, "name")) {
@@ -255,7 +258,7 @@ static Body parse_body(Parse *parse, Block *block, const Yaml *yaml, const char 
             line->bad = true;
         } else if (item->kind == YAML_SCALAR) {
             line->statement = statement_parse(parse->arena, item, parse->diags);
-            if (!line->statement) {
+            if (!line->statement || line->statement->broken) {
                 line->bad = true;
                 parse->good = false;
                 continue;
@@ -281,7 +284,9 @@ static void parse_block_body(Parse *parse, Block *block, const Yaml *map, const 
         block->broken = true;
         return;
     }
+    int errors = diags_errors(parse->diags);
     block->body = parse_body(parse, block, body, repeats, 0);
+    bool read = diags_errors(parse->diags) == errors;
     bool returns = false;
     for (int i = 0; i < block->body.count; i++) {
         const Line *line = &block->body.lines[i];
@@ -293,7 +298,7 @@ static void parse_block_body(Parse *parse, Block *block, const Yaml *map, const 
         block->broken = true;
     }
     for (int i = 0; i < block->param_count; i++)
-        if (!block->params[i].mentioned) {
+        if (!block->params[i].mentioned && read) {
             bool fallback = false;
             for (int j = 0; j < block->param_count; j++) {
                 const char *other = block->params[j].otherwise;

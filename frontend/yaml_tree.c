@@ -119,6 +119,13 @@ Loc yaml_place(const Yaml *scalar, int offset, int length) {
     return place_at(scalar->file, from, to > from ? (int)(to - from) : 1);
 }
 
+bool yaml_ends_at_comma(const Yaml *scalar) {
+    if (scalar->quoted || !scalar->file) return false;
+    const char *at = scalar->file->text + scalar->source + scalar->source_length, *end = scalar->file->text + scalar->file->length;
+    while (at < end && blank(*at)) at++;
+    return at < end && *at == ',';
+}
+
 // ---- the tree -----------------------------------------------------------------------------------------------------
 
 static void mistake(Reader *reader, Loc loc, const char *message, const char *hint) {
@@ -130,7 +137,7 @@ static void mistake(Reader *reader, Loc loc, const char *message, const char *hi
 static void explain_syntax(Reader *reader) {
     static const struct { const char *problem, *message, *hint; } known[] = {
         {"mapping values are not allowed", "a colon is not expected here", "quote a text that contains a colon and a space"},
-        {"cannot start any token", "a text cannot start with this character", "indent with spaces, not tabs; quote a text that starts with @, ` or %"},
+        {"cannot start any token", "a text cannot start with this character", "quote a text that starts with @, ` or %"},
         {"',' or ']'", "expected ',' or ']' in a list", "inside [ ] quote a text that contains [ ] { } or a comma"},
         {"',' or '}'", "expected ',' or '}' in a map", "inside { } quote a text that contains { } [ ] or a comma, such as a name pattern"},
         {"block sequence", "expected '-' at the start of the next list item", "check the indentation: items of one list start in the same column"},
@@ -147,6 +154,12 @@ static void explain_syntax(Reader *reader) {
         return;
     }
     Loc loc = mark_place(reader, parser->problem_mark);
+    size_t at = mark_offset(reader, parser->problem_mark);
+    if (at < reader->file->length && reader->file->text[at] == '\t') {
+        diag_error(reader->diags, loc, "yaml: a tab cannot indent");
+        diag(reader->diags, DIAG_HINT, NOWHERE, "indent with spaces");
+        return;
+    }
     for (size_t i = 0; i < COUNT_OF(known); i++)
         if (strstr(problem, known[i].problem)) {
             diag_error(reader->diags, loc, "yaml: %s", known[i].message);
@@ -308,7 +321,7 @@ static Yaml *read_document(Reader *reader) {
         case YAML_DOCUMENT_START_EVENT:
             if (!root) break;
             mistake(reader, mark_place(reader, event.start_mark), "a second document starts here", "a file describes one model: remove '---'");
-            done = true;
+            reader->broken = done = true;
             break;
         default: root = read_node(reader, &event, 0); break;
         }
