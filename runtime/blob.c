@@ -251,15 +251,17 @@ Blob *tn_blob_open(const char *file, const tn_program *program, tn_failure *fail
     return blob;
 }
 
-// The file that the program's data was loaded from: the executable, or a shared object. Empty for code made in memory.
+// The file that the program's code was loaded from: the executable, or a shared object. Empty for code made in memory. (Not its data: the linker
+// may copy tn_model into the executable that uses a shared object.)
 static void blob_image(const tn_program *program, char path[BLOB_PATH]) {
+    unsigned long code = (unsigned long)program->run;
     FILE *maps = fopen("/proc/self/maps", "re");
     char line[BLOB_PATH + 128];
     path[0] = 0;
     while (maps && fgets(line, sizeof line, maps)) {
         unsigned long from, to;
         int at = 0;
-        if (sscanf(line, "%lx-%lx %*s %*s %*s %*s %n", &from, &to, &at) < 2 || (unsigned long)program < from || (unsigned long)program >= to)
+        if (sscanf(line, "%lx-%lx %*s %*s %*s %*s %n", &from, &to, &at) < 2 || code < from || code >= to)
             continue;
         if (at && line[at] == '/') {
             line[strcspn(line, "\n")] = 0;
