@@ -92,11 +92,11 @@ static char *find_compiler(const Target *target, Diags *diags) {
     return NULL;
 }
 
-static bool find_archive(const Target *target, char *path, size_t room, Diags *diags) {
-    if (native(target) && beside_program("libtenon_program.a", path, room))
+static bool find_archive(const Target *target, const char *name, char *path, size_t room, Diags *diags) {
+    if (native(target) && beside_program(name, path, room))
         return true;
     if (native(target)) {
-        diag_error(diags, NOWHERE, "the run time, libtenon_program.a, is not beside this program");
+        diag_error(diags, NOWHERE, "the run time, %s, is not beside this program", name);
         diag(diags, DIAG_HINT, NOWHERE, "install it in the program's folder or in ../lib/tenon");
     } else {
         diag_error(diags, NOWHERE, "there is no run time for %s here to link with", target->triple);
@@ -138,7 +138,7 @@ static bool link_image(const LinkJob *job, const char *to, bool shared, Diags *d
     char *compiler = find_compiler(job->target, diags);
     if (!compiler)
         return false;
-    bool done = find_archive(job->target, archive, sizeof archive, diags);
+    bool done = find_archive(job->target, shared ? "libtenon_pic.a" : "libtenon_program.a", archive, sizeof archive, diags);
     int object_fd = -1, map_fd = -1;
     if (done && ((object_fd = memory_file(job->object, job->object_length, object, sizeof object)) < 0 ||
                  (map_fd = memory_file(exports, sizeof exports - 1, map, sizeof map)) < 0)) {
@@ -155,7 +155,11 @@ static bool link_image(const LinkJob *job, const char *to, bool shared, Diags *d
             arg(&args, script), arg(&args, "-Wl,--whole-archive"), arg(&args, archive), arg(&args, "-Wl,--no-whole-archive");
         else
             arg(&args, archive);
-        arg(&args, "-lutf8proc"), arg(&args, "-lgomp"), arg(&args, "-lm"), arg(&args, "-lpthread");
+        if (shared)   // libgomp stays the host's; Unicode tables are ours
+            arg(&args, "-Wl,-Bstatic"), arg(&args, "-lutf8proc"), arg(&args, "-Wl,-Bdynamic");
+        else
+            arg(&args, "-lutf8proc");
+        arg(&args, "-lgomp"), arg(&args, "-lm"), arg(&args, "-lpthread");
         arg(&args, "-Wl,--gc-sections"), arg(&args, "-Wl,--strip-debug"), arg(&args, "-Wl,-z,noexecstack");
         done = run_linker(args.items, diags);
     }

@@ -189,7 +189,13 @@ static bool cold(Program *program, const Build *build, const char *path, const C
         blob = cache_name(cache, 'w', cache_key(&what), ".weights");
     }
     bool done = make_code(program, build, code, diags) && make_blob(program, build, blob, diags);
-    if (done && code) {
+    struct stat info;
+    if (done && code && stat(blob, &info) == 0 && (uint64_t)info.st_size > cache->limit) {
+        unlink(blob);   // the mapping stays
+        diag(diags, DIAG_WARNING, NOWHERE, "the packed weights (%.1f GB) do not fit the cache (%.1f GB), so the next run packs them again",
+             (double)info.st_size / 1e9, (double)cache->limit / 1e9);
+        diag(diags, DIAG_HINT, NOWHERE, "--cache-size sets its bound");
+    } else if (done && code) {
         remember(manifest, key, &files, code, blob);
         cache_trim(cache);
     }
