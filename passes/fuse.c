@@ -39,7 +39,7 @@ static int64_t result_symbol(const Node *node) {
 static Node *node_of(const Fusion *fusion, int i) { return fusion->func->nodes[i]; }
 
 // Follows riders back to the value they reshape.
-static Value *beneath(const Fusion *fusion, Value *value) {
+Value *fusion_beneath(const Fusion *fusion, Value *value) {
     int i;
     while (value && (i = uses_producer(fusion->uses, value)) >= 0 && fusion->rides[i] && node_of(fusion, i)->op == OP_RESHAPE)
         value = node_of(fusion, i)->operands[0];
@@ -267,7 +267,7 @@ static void find_riders(Fusion *fusion) {
     for (int i = 0; i < fusion->count; i++) {
         const Node *node = node_of(fusion, i);
         if (node->op != OP_RESHAPE || fusion->rides[i]) continue;
-        int producer = uses_producer(fusion->uses, beneath(fusion, node->operands[0]));
+        int producer = uses_producer(fusion->uses, fusion_beneath(fusion, node->operands[0]));
         bool stands = producer < 0 || stays(node_of(fusion, producer));
         fusion->rides[i] = stands && readers_can_reshape(fusion, node);
     }

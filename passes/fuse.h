@@ -20,6 +20,7 @@ typedef struct {
     Module *workshop;      // where kernels are built before it is known whether an equal one exists
 } Fusion;
 
+Value *fusion_beneath(const Fusion *fusion, Value *value);   // the value under reshapes that ride
 bool outline(Fusion *fusion);   // replaces the function's nodes by calls
 
 #endif

@@ -55,8 +55,9 @@ static bool copy_node(Outline *outline, int i) {
     const Node *old = node_at(outline->fusion, i);
     Value **operands = ARENA_ARRAY(outline->fusion->arena, Value *, old->operand_count);
     const char **names = ARENA_ARRAY(outline->fusion->arena, const char *, old->result_count);
+    bool rider = outline->fusion->rides[i] && old->op == OP_RESHAPE;   // of a reshape that rides too: one is enough
     for (int k = 0; k < old->operand_count; k++) {
-        operands[k] = copy_value(outline, old->operands[k]);
+        operands[k] = copy_value(outline, rider ? fusion_beneath(outline->fusion, old->operands[k]) : old->operands[k]);
         if (old->operands[k] && !operands[k]) return false;
     }
     for (int r = 0; r < old->result_count; r++) names[r] = old->results[r]->name;
@@ -205,7 +206,9 @@ static bool keep_node(Fusion *fusion, int i) {
     Node *node = func->nodes[i];
     for (int k = 0; k < node->operand_count; k++) {
         int producer = uses_producer(fusion->uses, node->operands[k]);
-        if (producer < 0 || !fusion->rides[producer]) continue;
+        bool input = node->op != OP_CALL || k < node_attr(node, "block")->func->input_count;
+        bool weight = node->operands[k] && value_is_weight(node->operands[k]) && input && node->op == OP_CALL;
+        if (!weight && (producer < 0 || !fusion->rides[producer])) continue;
         diag_error(fusion->diags, node->loc, "fuse: %%%s is given to a block but does not depend on the tokens", node->operands[k]->name);
         return false;
     }

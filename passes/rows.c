@@ -3,7 +3,7 @@
 // Requires nothing; changes a causal model whose result has a row for each token: the result gets a row for each row asked for ([R, …]).
 // The last norm and the head then cost what is asked for, not what a prompt is long. An encoder's result stays as it is.
 // `keep_rows` goes where a value leaves the part of main that needs every token: whatever leads to attention, to a gather over a sequence, to
-// positions. What no result needs is dropped on the way.
+// positions. Blocks without any of these that are called behind it get a version for kept rows. What no result needs is dropped on the way.
 #include "passes/passes.h"
 #include "passes/rewrite.h"
 
@@ -17,7 +17,11 @@ typedef struct {
     bool *needed, *tail;       // node → leads to the result; → can run on kept rows
     PtrMap kept;               // value with a row a token → its number in `by`
     Value **by; int by_count, by_capacity;
+    PtrMap blocks;             // block → its version for kept rows, a number in `versions`
+    Func **versions; int version_count, version_capacity;
 } Rows;
+
+static bool is_rows(const Type *type) { return type_has_rows(type) && type->dims[0] == DIM_T; }
 
 // ---- which models ------------------------------------------------------------------------------------------------------------------
 
@@ -32,14 +36,18 @@ static bool generates(const Module *module) {
     int causal = 0, other = 0;
     for (int f = 0; f < module->func_count; f++) count_attention(module->funcs[f], &causal, &other);
     const Func *main = module->main;
-    return causal && !other && main->result_count == 1 && type_has_rows(&main->results[0]->type) && main->results[0]->type.dims[0] == DIM_T;
+    return causal && !other && main->result_count == 1 && is_rows(&main->results[0]->type);
 }
 
 // ---- where ---------------------------------------------------------------------------------------------------------------------------
 
 // Does this node need every token of the step, or the tokens' own order?
 static bool needs_all(const Node *node) {
-    return op_is(node, STATE | SEQUENCE) || node_calls(node) || node->op == OP_ROPE || node->op == OP_POSITIONS;
+    if (op_is(node, STATE | SEQUENCE) || node->op == OP_MOE || node->op == OP_MOE_EXPERTS || node->op == OP_ROPE || node->op == OP_POSITIONS) return true;
+    const Func *block = node->op == OP_CALL ? node_attr(node, "block")->func : NULL;
+    for (int i = 0; block && i < block->node_count; i++)
+        if (needs_all(block->nodes[i])) return true;
+    return false;
 }
 
 static void mark(Rows *rows, const Node *node, bool *set) {
@@ -73,7 +81,7 @@ static void replace_with(Rows *rows, const Value *old, Value *by) {
 
 // The value with a row for each row asked for.
 static Value *kept_value(Rows *rows, Value *value) {
-    if (!value || !type_has_rows(&value->type) || value->type.dims[0] != DIM_T) return value;
+    if (!value || !is_rows(&value->type)) return value;
     int known = ptr_map_get(&rows->kept, value);
     if (known >= 0) return rows->by[known];
     const char *name[] = {"kept"};
@@ -84,16 +92,22 @@ static Value *kept_value(Rows *rows, Value *value) {
     return keep->results[0];
 }
 
-static bool retype_node(Rows *rows, const Node *old) {
+static Func *kept_block(Rows *rows, Func *block);
+
+// Copies a node into `func` over kept rows; operands without a counterpart are looked up by `kept_value` in main.
+static bool retype_node(Rows *rows, Func *func, const Node *old) {
     Value **operands = ARENA_ARRAY(rows->scratch, Value *, old->operand_count);
     Attr *attrs = arena_copy(rows->scratch, old->attrs, sizeof *attrs * (size_t)(old->attr_count ? old->attr_count : 1));
     for (int k = 0; k < old->operand_count; k++) {
-        operands[k] = kept_value(rows, old->operands[k]);
+        int known = ptr_map_get(&rows->kept, old->operands[k]);
+        operands[k] = known >= 0 ? rows->by[known] : func == rows->main ? kept_value(rows, old->operands[k]) : old->operands[k];
         if (old->operands[k] && !operands[k]) return false;
     }
-    for (int a = 0; a < old->attr_count; a++)
+    for (int a = 0; a < old->attr_count; a++) {
         if (attrs[a].kind == 's' && attrs[a].size_count && attrs[a].sizes[0] == DIM_T) attrs[a].sizes[0] = DIM_R;
-    Node *node = func_node(rows->main, old->op, operands, old->operand_count, attrs, old->attr_count, NULL, old->loc, rows->diags);
+        if (attrs[a].kind == 'g' && !(attrs[a].func = kept_block(rows, attrs[a].func))) return false;
+    }
+    Node *node = func_node(func, old->op, operands, old->operand_count, attrs, old->attr_count, NULL, old->loc, rows->diags);
     if (!node) return false;
     node->label = old->label;
     for (int r = 0; r < node->result_count; r++) {
@@ -104,6 +118,36 @@ static bool retype_node(Rows *rows, const Node *old) {
     return true;
 }
 
+static Func *copy_block(Rows *rows, Func *block) {
+    Func *copy = func_new(block->module, block->name);
+    copy->kernel = block->kernel;
+    copy->loc = block->loc;
+    for (int i = 0; i < block->input_count; i++) {
+        Type type = block->inputs[i]->type;
+        if (is_rows(&type)) type.dims[0] = DIM_R;
+        replace_with(rows, block->inputs[i], func_input(copy, block->inputs[i]->name, type));
+    }
+    for (int i = 0; i < block->param_count; i++)
+        replace_with(rows, block->params[i], func_param(copy, block->params[i]->name, block->params[i]->type, block->params[i]->count));
+    for (int i = 0; i < block->node_count; i++)
+        if (!retype_node(rows, copy, block->nodes[i])) return NULL;
+    Value **results = ARENA_ARRAY(rows->scratch, Value *, block->result_count);
+    for (int r = 0; r < block->result_count; r++) results[r] = rows->by[ptr_map_get(&rows->kept, block->results[r])];
+    func_return(copy, results, block->result_count);
+    return copy;
+}
+
+// A block's version for kept rows; one, however often it is called.
+static Func *kept_block(Rows *rows, Func *block) {
+    int known = ptr_map_get(&rows->blocks, block);
+    if (known >= 0) return rows->versions[known];
+    Func *copy = copy_block(rows, block);
+    if (!copy) return NULL;
+    ptr_map_set(&rows->blocks, block, rows->version_count);
+    ARENA_PUSH(rows->scratch, rows->versions, rows->version_count, rows->version_capacity) = copy;
+    return copy;
+}
+
 static bool rewrite(Rows *rows) {
     Func *main = rows->main;
     int count = main->node_count;
@@ -112,7 +156,7 @@ static bool rewrite(Rows *rows) {
         if (rows->needed[i] && !rows->tail[i]) ARENA_PUSH(main->module->arena, main->nodes, main->node_count, main->node_capacity) = node;
     }
     for (int i = 0; i < count; i++)
-        if (rows->tail[i] && !retype_node(rows, main->nodes[i])) return false;
+        if (rows->tail[i] && !retype_node(rows, main, main->nodes[i])) return false;
     main->results[0] = kept_value(rows, main->results[0]);
     if (!main->results[0]) return false;
     main->node_count -= count;
@@ -124,12 +168,12 @@ bool pass_rows(Module *module, const PassOptions *options, Diags *diags) {
     (void)options;
     if (!generates(module)) return true;
     Arena *scratch = arena_new();
-    Rows rows = {.main = module->main, .scratch = scratch, .diags = diags, .kept = {.arena = scratch}};
+    Rows rows = {.main = module->main, .scratch = scratch, .diags = diags, .kept = {.arena = scratch}, .blocks = {.arena = scratch}};
     rows.uses = uses_new(module->main, scratch);
     rows.needed = ARENA_ARRAY(scratch, bool, module->main->node_count);
     rows.tail = ARENA_ARRAY(scratch, bool, module->main->node_count);
     find_tail(&rows);
-    bool ok = rewrite(&rows);
+    bool ok = rewrite(&rows) && module_sort_funcs(module);
     arena_free(scratch);
     return ok;
 }

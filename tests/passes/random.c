@@ -104,12 +104,18 @@ static bool refused(const Diags *diags) {
     return known;
 }
 
-static bool one_module(uint64_t seed, const char *quantize, int *refusals) {
+static void count_ops(const Module *module, int *ops) {
+    for (int f = 0; f < module->func_count; f++)
+        for (int i = 0; i < module->funcs[f]->node_count; i++) ops[module->funcs[f]->nodes[i]->op]++;
+}
+
+static bool one_module(uint64_t seed, const char *quantize, int *refusals, int *ops) {
     Arena *arena = arena_new();
     Diags *diags = diags_new();
     Module *module = generate_module(arena, seed, diags);
     Outcome before, now;
     bool ok = module ? run_module(module, &before, arena, diags) : false;
+    if (module) count_ops(module, ops);
     if (!ok) complain(seed, "generator", "the module does not verify or run", diags);
     bool only_some = seed % 3 == 0;   // a third of the modules skips some optimisations
     for (int p = 0; ok && p < pass_count; p++) {
@@ -134,7 +140,10 @@ int main(int argc, char **argv) {
     int count = argc > 1 ? atoi(argv[1]) : 300, failed = 0, refusals = 0;
     uint64_t first = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
     static const char *const quantize[] = {NULL, "w8a8", NULL, "bf16", "f16"};
-    for (int i = 0; i < count && failed < 10; i++) failed += !one_module(first + (uint64_t)i, quantize[(first + (uint64_t)i) % COUNT_OF(quantize)], &refusals);
+    int ops[OP_COUNT] = {0};
+    for (int i = 0; i < count && failed < 10; i++)
+        failed += !one_module(first + (uint64_t)i, quantize[(first + (uint64_t)i) % COUNT_OF(quantize)], &refusals, ops);
+    for (int o = 0; o < OP_COUNT; o++) printf("%s %d%s", op_info(o)->name, ops[o], o % 8 == 7 || o == OP_COUNT - 1 ? "\n" : ", ");
     printf("%d random modules through %d passes, %d refused with a message, %d failed\n", count, pass_count, refusals, failed);
     return failed != 0;
 }
