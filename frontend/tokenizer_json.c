@@ -108,7 +108,8 @@ static bool read_bpe(Build *build, json_t *model) {
         Piece rest = {b.bytes + drop, b.length - drop};
         uint32_t id = build_find(build, piece_join(build, a, rest, (Piece){0}));
         if (left == NO_ID || right == NO_ID || id == NO_ID)
-            return build_fail(build, "merge %zu (\"%.40s\" and \"%.40s\") is not made of tokens", i, a.bytes, b.bytes);
+            return build_fail(build, "merge %zu (\"%.*s\" and \"%.*s\") is not made of tokens", i, (int)(a.length < 40 ? a.length : 40), a.bytes,
+                              (int)(b.length < 40 ? b.length : 40), b.bytes);
         build_merge(build, left, right, (uint32_t)i, id);
     }
     return true;
@@ -188,10 +189,10 @@ static bool read_added(Build *build, json_t *added) {
         for (size_t k = 0; k < COUNT_OF(flags); k++)
             if (truth(token, flags[k].name, false)) set |= flags[k].flag;
         bool is_normalized = truth(token, "normalized", !(set & TOKENIZER_ADDED_SPECIAL));
+        if (is_normalized) content = normalized(build, content);
         Piece text = build->flags & TOKENIZER_BYTES ? content : build->texts[id];
         build_added(build, content, id, set, is_normalized);
         build->texts[id] = text;                            // as the decoder left it
-        if (is_normalized && content.length) build->added[build->added_count - 1].content = normalized(build, content);
     }
     return true;
 }
@@ -206,9 +207,11 @@ bool build_from_json(Build *build, json_t *root) {
     size_t i;
     json_t *token;
     json_array_foreach(added, i, token) {                   // tokens outside the model's vocabulary decode by the same rules
+        Piece content = text_of(build, json_object_get(token, "content"));
         uint32_t id;
         id_value(json_object_get(token, "id"), &id);
-        if (build->kinds[id] == TOKENIZER_UNUSED) build->texts[id] = text_of(build, json_object_get(token, "content"));
+        if (truth(token, "normalized", !truth(token, "special", false))) build->texts[id] = normalized(build, content);
+        else if (build->kinds[id] == TOKENIZER_UNUSED) build->texts[id] = content;
     }
     if (!build_json_decoder(build, json_object_get(root, "decoder")) || !read_added(build, added)) return false;
     if (!build_json_post(build, json_object_get(root, "post_processor"))) return false;

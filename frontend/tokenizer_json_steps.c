@@ -103,7 +103,7 @@ static bool read_normalizer(Build *build, json_t *step, int depth) {
     if (depth > MOST_NESTING || build->normalizer_count > MOST_STEPS - 8) return build_fail(build, "the tokenizer has too many normalizers");
     for (size_t i = 0; i < COUNT_OF(plain); i++)
         if (!strcmp(type, plain[i].name)) {
-            build_normalizer(build, plain[i].kind);
+            build_normalizer(build, plain[i].kind)->flags = plain[i].kind == TOKENIZER_STRIP_ACCENTS;
             return true;
         }
     if (!strcmp(type, "Sequence")) {
@@ -197,7 +197,7 @@ static bool read_pre_tokenizer(Build *build, json_t *step, int depth) {
     if (!strcmp(type, "ByteLevel")) return read_byte_level(build, step);
     if (!strcmp(type, "Split")) return read_split(build, step);
     if (!strcmp(type, "Metaspace")) return read_metaspace(build, step);
-    if (!strcmp(type, "Whitespace")) return build_split(build, "\\w+|[^\\w\\s]+", TOKENIZER_REMOVED | TOKENIZER_INVERT);
+    if (!strcmp(type, "Whitespace")) return build_split(build, "[\\w\\x{200C}\\x{200D}]+|[^\\w\\s\\x{200C}\\x{200D}]+", TOKENIZER_REMOVED | TOKENIZER_INVERT);
     if (!strcmp(type, "WhitespaceSplit")) return build_split(build, "\\s", TOKENIZER_REMOVED);
     if (!strcmp(type, "BertPreTokenizer")) return build_split(build, "\\s", TOKENIZER_REMOVED) && build_split(build, PUNCTUATION, TOKENIZER_ISOLATED);
     if (!strcmp(type, "Digits")) return build_split(build, "\\p{N}", truth(step, "individual_digits", false) ? TOKENIZER_ISOLATED : TOKENIZER_CONTIGUOUS);

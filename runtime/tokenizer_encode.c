@@ -288,8 +288,10 @@ char *tokenizer_decode(const Tokenizer *t, const int32_t *ids, int count, unsign
         size_t bytes;
         const char *piece = tokenizer_piece(t, ids[i], &bytes);
         if (tokenizer_is_special(t, ids[i]) && !(flags & TOKENIZER_SHOW)) continue;
-        if (!started && bytes) drop_spaces(t, &piece, &bytes);
-        if (bytes) started = true;
+        if (!started && bytes) {
+            drop_spaces(t, &piece, &bytes);
+            started = true;
+        }
         buffer_add(&e, &raw, piece, bytes);
     }
     buffer_add_valid(&e, &out, raw.data, raw.length);

@@ -78,7 +78,7 @@ typedef struct { uint32_t id, flags; } TokenizerAdded;
 typedef enum {
     // normalizers
     TOKENIZER_NFC = 1, TOKENIZER_NFD, TOKENIZER_NFKC, TOKENIZER_NFKD,
-    TOKENIZER_LOWERCASE, TOKENIZER_STRIP_ACCENTS,                 // strip: nonspacing marks are dropped
+    TOKENIZER_LOWERCASE, TOKENIZER_STRIP_ACCENTS,                 // marks are dropped: nonspacing ones; flags 1: all
     TOKENIZER_STRIP,                                              // flags: 1 left, 2 right
     TOKENIZER_REPLACE,                                            // text (a literal) by `by`
     TOKENIZER_REPLACE_REGEX,                                      // matches of regex by `by`

@@ -55,7 +55,7 @@ const char *code_before(const char *p, const char *start);                 // p 
 // All ill-formed pieces (maximal subparts, as Unicode advises) replaced by U+FFFD.
 void buffer_add_valid(Encoder *encoder, Buffer *buffer, const char *bytes, size_t length);
 bool code_is_space(uint32_t code);                                         // White_Space
-bool code_is_word(uint32_t code);                                          // \w
+bool code_is_word(uint32_t code);                                          // \w as added tokens mean it: joiners are part of a word
 
 // The child of a node by its byte, 0 when there is none.
 uint32_t trie_step(const Trie *trie, uint32_t node, unsigned char byte);

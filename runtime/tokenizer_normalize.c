@@ -59,6 +59,8 @@ static void nmt(Encoder *e, Buffer *out, uint32_t c) {                 // the co
 }
 
 static void each_code(Encoder *e, const TokenizerStep *step, const char *bytes, size_t length, Buffer *out) {
+    uint32_t marks = 1u << UTF8PROC_CATEGORY_MN;
+    if (step->flags & 1) marks |= 1u << UTF8PROC_CATEGORY_MC | 1u << UTF8PROC_CATEGORY_ME;
     for (const char *p = bytes, *end = bytes + length, *next; p < end && !e->failure; p = next) {
         uint32_t c = code_at(p, end, &next);
         switch (step->kind) {
@@ -67,7 +69,7 @@ static void each_code(Encoder *e, const TokenizerStep *step, const char *bytes, 
         case TOKENIZER_SPACE_CHINESE: space_ideograph(e, out, c); break;
         case TOKENIZER_NMT: nmt(e, out, c); break;
         default:
-            if (utf8proc_category((utf8proc_int32_t)c) != UTF8PROC_CATEGORY_MN) buffer_add_code(e, out, c);
+            if (!(marks >> utf8proc_category((utf8proc_int32_t)c) & 1)) buffer_add_code(e, out, c);
         }
     }
 }

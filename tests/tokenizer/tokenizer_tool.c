@@ -42,6 +42,8 @@ int main(int argc, char **argv) {
     Tokenizer *t = imported ? tokenizer_open(bytes.data, bytes.length, error, sizeof error) : NULL;
     if (!t) {
         fprintf(stderr, "%s\n", imported ? error : "not imported");
+        text_free(&bytes);
+        diags_free(diags);
         return 1;
     }
     if (timed) fprintf(stderr, "imported in %.3f s, %zu bytes\n", seconds() - start, bytes.length);
