@@ -1,0 +1,60 @@
+#!/usr/bin/env python3
+"""AArch64 in emulation: amalgamated C for each of its targets, built by the cross compiler at -O0 and -O2, run by qemu-aarch64: the same bits at
+both, and within 1e-4 of the reference interpreter.   aarch64.py tests/oracle/models/NAME"""
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(os.environ["SOURCE_DIR"], "tests", "oracle"))
+from compare import check, distance, show   # noqa: E402
+from run_model import model_source   # noqa: E402
+
+TENON = os.environ["TENON"]
+CC, QEMU = "aarch64-linux-gnu-gcc", "qemu-aarch64"
+MARCH = {"armv8-a": "armv8-a", "armv8.2-a+dotprod": "armv8.2-a+dotprod"}
+
+
+def run(*command):
+    result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    if result.returncode:
+        sys.exit(f"{' '.join(command)[:300]}: exit {result.returncode}\n{result.stdout[-3000:]}")
+
+
+def main():
+    if not shutil.which(CC) or not shutil.which(QEMU):
+        print(f"SKIPPED: {CC} or {QEMU} is missing (apt install gcc-aarch64-linux-gnu qemu-user)")
+        sys.exit(77)
+    fixture = sys.argv[1]
+    ids = open(os.path.join(fixture, "ids")).read().split()[1]
+    bad = 0
+    with tempfile.TemporaryDirectory() as folder:
+        out = os.path.join(folder, "out.npy")
+        asked = ["--tokens", ids, "-n", "0", "--logits", out]
+        model = model_source(fixture, folder)
+        run(TENON, "run", model, "--reference", *asked)
+        want = np.load(out)
+        for target, march in MARCH.items():
+            source = os.path.join(folder, "model.c")
+            run(TENON, "compile", model, "--target", target, "-o", source)
+            got = []
+            for level in ("-O0", "-O2"):
+                program = os.path.join(folder, "program" + level)
+                run(CC, level, f"-march={march}", "-fopenmp", "-static", "-idirafter", "/usr/include", source, os.path.join(HERE, "utf8proc_none.c"), "-o", program, "-lm")
+                run(QEMU, program, *asked, "--weights", os.path.join(folder, "model.weights"))
+                got.append(np.load(out))
+            result = distance(got[1], want)
+            show(target, result)
+            bad |= check(result, max=1e-4)
+            if got[0].tobytes() != got[1].tobytes():
+                print(f"FAILED: {target}: -O0 and -O2 give different bits")
+                bad = 1
+    sys.exit(bad)
+
+
+if __name__ == "__main__":
+    main()
