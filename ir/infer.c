@@ -105,7 +105,7 @@ bool broadcast(Infer *infer, const Type *a, const Type *b, Type *out) {
     int rank = a->rank > b->rank ? a->rank : b->rank;
     Type type = {.dtype = a->dtype, .rank = rank};
     char left[24], right[24];
-    for (int i = 0; i < rank; i++) {
+    for (int i = rank - 1; i >= 0; i--) {
         int ai = i - (rank - a->rank), bi = i - (rank - b->rank);
         int64_t x = ai < 0 ? 1 : a->dims[ai], y = bi < 0 ? 1 : b->dims[bi];
         if (x != y && x != 1 && y != 1)

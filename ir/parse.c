@@ -30,18 +30,21 @@ typedef struct {
 
 // ---- tokens -----------------------------------------------------------------------------------------------------------
 
-static Loc here(const Parser *p) { return (Loc){p->file, p->token.line, p->token.column, p->token.length}; }
+static Loc place(const Parser *p, const Token *token) { return (Loc){p->file, token->line, token->column, token->length}; }
 
-static bool fail(Parser *p, const char *format, ...) PRINTF_LIKE(2, 3);
-static bool fail(Parser *p, const char *format, ...) {
+// An error at a token: the first of a line counts.
+static bool fail_at(Parser *p, const Token *token, const char *format, ...) PRINTF_LIKE(3, 4);
+static bool fail_at(Parser *p, const Token *token, const char *format, ...) {
     if (p->failed) return false;
     p->failed = true;
     va_list args;
     va_start(args, format);
-    diag_v(p->diags, DIAG_ERROR, here(p), format, args);
+    diag_v(p->diags, DIAG_ERROR, place(p, token), format, args);
     va_end(args);
     return false;
 }
+
+#define fail(p, ...) fail_at((p), &(p)->token, __VA_ARGS__)
 
 static bool name_char(char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '.' || c == '/' || c == '-';
@@ -186,8 +189,7 @@ static bool expect_int(Parser *p, int64_t least, int64_t most, int64_t *value) {
         *value = (int64_t)number;
         return true;
     }
-    p->token = at;
-    return fail(p, "expected a whole number within %lld … %lld", (long long)least, (long long)most);
+    return fail_at(p, &at, "expected a whole number within %lld … %lld", (long long)least, (long long)most);
 }
 
 // A place in memory, a count: anything that a double holds exactly.
@@ -218,8 +220,7 @@ static bool parse_dtype(Parser *p, DType *dtype) {
     if (!name) return false;
     *dtype = dtype_parse(name);
     if (*dtype < DT_COUNT) return true;
-    p->token = at;
-    return fail(p, "there is no type %s", name);
+    return fail_at(p, &at, "there is no type %s", name);
 }
 
 static bool parse_type(Parser *p, Type *type, bool weight) {
@@ -227,8 +228,7 @@ static bool parse_type(Parser *p, Type *type, bool weight) {
     Token at = p->token;
     if (!parse_dtype(p, &type->dtype) || !parse_sizes(p, type->dims, MAX_RANK, &type->rank)) return false;
     if (type_valid(type, weight)) return true;
-    p->token = at;
-    return fail(p, weight ? "a weight's sizes must be constant and their product at most 2^44" : "a symbol can only be the first size, and the product must be at most 2^44");
+    return fail_at(p, &at, weight ? "a weight's sizes must be constant and their product at most 2^44" : "a symbol can only be the first size, and the product must be at most 2^44");
 }
 
 static Func *find_func(Parser *p, const char *name) {
@@ -259,8 +259,7 @@ static bool parse_attr_value(Parser *p, const AttrSpec *spec, Attr *attr) {
         const char *name = expect(p, T_GLOBAL, "a function's @name");
         if (!name) return false;
         attr->func = find_func(p, name);
-        p->token = attr->func ? p->token : at;
-        return attr->func || fail(p, "there is no function @%s before this one", name);
+        return attr->func || fail_at(p, &at, "there is no function @%s before this one", name);
     }
     default: return expect_number(p, &attr->number);
     }
@@ -275,8 +274,7 @@ static bool parse_attrs(Parser *p, const OpInfo *op, Attr *attrs, int *count) {
         const char *name = expect(p, T_WORD, "an attribute");
         if (!name) return false;
         const AttrSpec *spec = attr_spec(op, name);
-        p->token = spec ? p->token : at;
-        if (!spec) return fail(p, "%s has no attribute %s", op->name, name);
+        if (!spec) return fail_at(p, &at, "%s has no attribute %s", op->name, name);
         for (int i = 0; i < *count; i++)
             if (strcmp(attrs[i].name, name) == 0) return fail(p, "%s is given twice", name);
         attrs[*count] = (Attr){.name = spec->name, .kind = spec->kind};
@@ -353,8 +351,7 @@ static bool parse_weight(Parser *p) {
         if (!parse_data(p, &weight)) return false;
     }
     if (names_find(p->module->weight_names, weight.name)) {
-        p->token = at;
-        return fail(p, "weight @%s is there already", weight.name);
+        return fail_at(p, &at, "weight @%s is there already", weight.name);
     }
     module_weight(p->module, &weight);
     return true;
@@ -364,8 +361,7 @@ static bool parse_weight(Parser *p) {
 
 static bool fresh_name(Parser *p, const char *name, const Token *at) {
     if (!names_find(p->func->names, name)) return true;
-    p->token = *at;
-    return fail(p, "%%%s is defined twice", name);
+    return fail_at(p, at, "%%%s is defined twice", name);
 }
 
 // What may follow a definition's type.
@@ -420,24 +416,20 @@ static bool parse_head_rest(Parser *p) {
 }
 
 static bool parse_func(Parser *p, bool kernel, bool main) {
-    Loc loc = here(p);
     Token at = p->token;
     const char *name = expect(p, T_GLOBAL, "a function's @name");
     bool known = name && names_find(p->module->func_names, name);
     p->func = func_new(p->module, name ? name : "unnamed");   // even after a mistake: its lines are still read
     p->func->kernel = kernel;
-    p->func->loc = loc;
+    p->func->loc = place(p, &at);
     p->returns = NULL;
     p->return_count = 0;
     p->returned = false;
-    if (!name) return false;
-    if (known) {
-        p->token = at;
-        return fail(p, "function @%s is there already", name);
-    }
-    if (p->module->main) return fail(p, "main comes last");
+    if (!name || !parse_arguments(p) || !parse_head_rest(p)) return false;
+    if (known) return fail_at(p, &at, "function @%s is there already", name);
+    if (p->module->main) return fail_at(p, &at, "main comes last");
     if (main) p->module->main = p->func;
-    return parse_arguments(p) && parse_head_rest(p);
+    return true;
 }
 
 // ---- nodes ----------------------------------------------------------------------------------------------------------------
@@ -464,8 +456,7 @@ static Weight *find_weight(Parser *p) {
     const char *name = expect(p, T_GLOBAL, "a weight's @name");
     Weight *weight = name ? names_find(p->module->weight_names, name) : NULL;
     if (name && !weight) {
-        p->token = at;
-        fail(p, "there is no weight @%s", name);
+        fail_at(p, &at, "there is no weight @%s", name);
     }
     return weight;
 }
@@ -502,8 +493,7 @@ static bool parse_value(Parser *p, Value **value) {
     if (!name) return false;
     *value = names_find(p->func->names, name);
     if (*value) return true;
-    p->token = at;
-    return fail(p, "there is no value %%%s", name);
+    return fail_at(p, &at, "there is no value %%%s", name);
 }
 
 static bool starts_operand(const Parser *p) { return p->token.kind == T_VALUE || p->token.kind == T_GLOBAL || is_mark(p, '[') || is_word(p, "none"); }
@@ -523,15 +513,14 @@ static bool parse_operands(Parser *p, Value ***operands, int *count) {
 }
 
 static bool check_results(Parser *p, const Node *node, const Results *results, const Token *at) {
-    p->token = *at;
     if (node->result_count != results->count)
-        return fail(p, "%s has %d results, not %d", op_info(node->op)->name, node->result_count, results->count);
+        return fail_at(p, at, "%s has %d results, not %d", op_info(node->op)->name, node->result_count, results->count);
     for (int i = 0; i < results->count; i++) {
         if (type_equal(&node->results[i]->type, &results->types[i])) continue;
         Text is = {0}, says = {0};
         type_text(&node->results[i]->type, &is);
         type_text(&results->types[i], &says);
-        fail(p, "%%%s is %s, not %s", results->names[i], is.data, says.data);
+        fail_at(p, at, "%%%s is %s, not %s", results->names[i], is.data, says.data);
         text_free(&is);
         text_free(&says);
         return false;
@@ -545,8 +534,7 @@ static bool parse_operation(Parser *p, const Results *results) {
     if (!name) return false;
     OpId op = op_find(name);
     if (op == OP_COUNT) {
-        p->token = at;
-        return fail(p, "there is no operation %s", name);
+        return fail_at(p, &at, "there is no operation %s", name);
     }
     Value **operands;
     Attr attrs[MAX_ATTRS];
@@ -561,16 +549,14 @@ static bool parse_operation(Parser *p, const Results *results) {
 
     const char *names[MAX_RESULTS] = {0};
     for (int i = 0; i < results->count; i++) names[i] = results->names[i];
-    Node *node = func_node(p->func, op, operands, operand_count, attrs, attr_count, names, (Loc){p->file, at.line, at.column, at.length}, p->diags);
+    Node *node = func_node(p->func, op, operands, operand_count, attrs, attr_count, names, place(p, &at), p->diags);
     if (!node) {
         p->failed = true;
         return false;
     }
     node->label = label;
     node->frame = frame;
-    Token end = p->token;
     if (!check_results(p, node, results, &at)) return false;
-    p->token = end;
     for (int i = 0; i < results->count; i++) node->results[i]->place = results->places[i];
     return true;
 }
@@ -601,8 +587,7 @@ static bool parse_return(Parser *p) {
     bool same = count == p->return_count;
     for (int i = 0; same && i < count; i++) same = type_equal(&values[i]->type, &p->returns[i]);
     if (same || !p->return_count) return true;
-    p->token = at;
-    return fail(p, "this is not what the function's head says it returns");
+    return fail_at(p, &at, "this is not what the function's head says it returns");
 }
 
 // ---- lines ----------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,8 @@
+// Random modules, by seed: whatever the builder accepts of ops, operands and attributes drawn at random.
+#ifndef TENON_TESTS_RANDOM_MODULE_H
+#define TENON_TESTS_RANDOM_MODULE_H
+#include "ir/ir.h"
+
+// Verified by construction. `decisions`: places, layouts and frames too, as later passes write them. `made[op]` counts nodes; may be NULL.
+Module *random_module(Arena *arena, uint64_t seed, bool decisions, int *made);
+#endif
