@@ -27,10 +27,11 @@ int param_slot(const Func *func, int param) {
 static const char *function_name(Plan *plan, int index) {
     const Func *f = plan->module->funcs[index];
     const char *id = c_identifier(plan->arena, f->name);
-    if (!strchr(id, '_')) id = arena_printf(plan->arena, "%s_%s", id, f->kernel ? "kernel" : "block");   // so that no C library name is taken
+    const char *ending = f->kernel ? "kernel" : "block";   // so that no name of the C library or of the run time is taken
+    id = arena_printf(plan->arena, "%s_%s", id, ending);
     for (int i = 0, n = 2; i < index; i++)
         if (!strcmp(plan->funcs[i].name, id)) {
-            id = arena_printf(plan->arena, "%s_%d", c_identifier(plan->arena, f->name), n++);
+            id = arena_printf(plan->arena, "%s_%d_%s", c_identifier(plan->arena, f->name), n++, ending);
             i = -1;
         }
     return id;

@@ -123,7 +123,7 @@ static const char *vector_function(const Expr *e) {
     case OP_GELU: return e->tanh ? "tn_gelu_tanh" : "tn_gelu";
     case OP_SIGMOID: return "tn_sigmoid";
     case OP_TANH: return "tn_tanh";
-    case OP_EXP: return "tn_exp";
+    case OP_EXP: return "tn_exp16";
     case OP_LOG: return "tn_log";
     case OP_SQRT: return "tn_sqrt";
     case OP_ABS: return ints ? "tn_abs_i" : "tn_abs";

@@ -26,7 +26,7 @@ static void print_codes(const PanelFormat *f, int half, Text *out) {
 static void print_weight(const PanelFormat *f, int half, const char *to, Text *out) {
     text_printf(out, "%s = ", to);
     if (f->has_minimum) {
-        text_puts(out, "tn_fma(");
+        text_puts(out, "tn_fma16(");
         print_codes(f, half, out);
         text_puts(out, ", scale[v], minimum[v])");
     } else {
@@ -60,7 +60,7 @@ static void print_direct(const PanelFormat *f, Text *out) {
         text_printf(out, "    TN_NO_UNROLL for (int i = 0; i < k; i++, w += %d)\n"
                          "        TN_UNROLL for (int v = 0; v < 4; v++) {\n"
                          "            tn_v b = tn_%s_float(w + %d * v);\n"
-                         "            TN_UNROLL for (int r = 0; r < m; r++) sum[r][v] = tn_fma(tn_splat(x[r * ldx + i]), b, sum[r][v]);\n        }\n",
+                         "            TN_UNROLL for (int r = 0; r < m; r++) sum[r][v] = tn_fma16(tn_splat(x[r * ldx + i]), b, sum[r][v]);\n        }\n",
                     group_bytes(f), f->name, dtype_info[f->type].bytes * 16);
     } else {
         int step = f->bits == 4 ? 2 : 1;
@@ -71,7 +71,7 @@ static void print_direct(const PanelFormat *f, Text *out) {
         for (int half = 0; half < step; half++) {
             text_puts(out, "                ");
             print_weight(f, half, "b", out);
-            text_printf(out, "                TN_UNROLL for (int r = 0; r < m; r++) sum[r][v] = tn_fma(tn_splat(x[r * ldx + g + i%s]), b, sum[r][v]);\n", half ? " + 1" : "");
+            text_printf(out, "                TN_UNROLL for (int r = 0; r < m; r++) sum[r][v] = tn_fma16(tn_splat(x[r * ldx + g + i%s]), b, sum[r][v]);\n", half ? " + 1" : "");
         }
         text_puts(out, "            }\n        }\n    }\n");
     }

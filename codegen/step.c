@@ -147,7 +147,7 @@ static void print_kernel_call(Step *s, const Node *node, const FuncPlan *callee,
     if (!s->f->expert) {
         text_puts(s->out, "        const tn_args a = ");
         print_arguments(s, node, callee, cache);
-        text_printf(s->out, "        long first, last;\n        tn_share(w, %s, &first, &last);\n        tn_run(w, %d, %s, &a, first, last);\n    }\n", k->tasks, callee->id, callee->name);
+        text_printf(s->out, "        long first, last;\n        tn_share(w, %s, &first, &last);\n        tn_launch(w, %d, %s, &a, first, last);\n    }\n", k->tasks, callee->id, callee->name);
         return;
     }
     // Every expert's tasks in one list, divided evenly.
@@ -157,7 +157,7 @@ static void print_kernel_call(Step *s, const Node *node, const FuncPlan *callee,
                         "            if (first_row[g + 1] == first_row[g]) continue;\n            const tn_args a = ", k->tasks);
     print_arguments(s, node, callee, 0);
     text_printf(s->out, "            const long n = %s;\n"
-                        "            if (first < base + n) tn_run(w, %d, %s, &a, first > base ? first - base : 0, last - base < n ? last - base : n);\n"
+                        "            if (first < base + n) tn_launch(w, %d, %s, &a, first > base ? first - base : 0, last - base < n ? last - base : n);\n"
                         "            base += n;\n        }\n    }\n", k->tasks, callee->id, callee->name);
 }
 

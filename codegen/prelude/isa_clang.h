@@ -1,8 +1,8 @@
 // ---- prelude: what this machine has, through Clang's builtins (no headers: they cost more than the kernels) ---------------
 #if __has_builtin(__builtin_elementwise_fma)
-TN_INLINE tn_v tn_fma(tn_v a, tn_v b, tn_v c) { return __builtin_elementwise_fma(a, b, c); }
+TN_INLINE tn_v tn_fma16(tn_v a, tn_v b, tn_v c) { return __builtin_elementwise_fma(a, b, c); }
 #else
-TN_INLINE tn_v tn_fma(tn_v a, tn_v b, tn_v c) { for (int i = 0; i < 16; i++) c[i] = __builtin_fmaf(a[i], b[i], c[i]); return c; }
+TN_INLINE tn_v tn_fma16(tn_v a, tn_v b, tn_v c) { for (int i = 0; i < 16; i++) c[i] = __builtin_fmaf(a[i], b[i], c[i]); return c; }
 #endif
 #ifdef __AVX512F__
 TN_INLINE tn_v tn_table16(tn_i index, tn_v table) { return (tn_v)__builtin_ia32_permvarsf512((tn_v)table, index); }

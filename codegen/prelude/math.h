@@ -4,57 +4,57 @@
 // x = n·ln 2 + r, |r| ≤ ln 2 / 2: returns e^r − 1 by Taylor to degree 7 (about 1 ulp of e^r) and n.
 TN_INLINE tn_v tn_exp_parts(tn_v x, tn_i *n) {
     tn_v m = tn_round(x * tn_splat(1.44269504088896341f));
-    tn_v r = tn_fma(m, tn_splat(-0.693359375f), x);
-    r = tn_fma(m, tn_splat(2.12194440e-4f), r);
+    tn_v r = tn_fma16(m, tn_splat(-0.693359375f), x);
+    r = tn_fma16(m, tn_splat(2.12194440e-4f), r);
     tn_v p = tn_splat(1.0f / 5040);
-    p = tn_fma(p, r, tn_splat(1.0f / 720));
-    p = tn_fma(p, r, tn_splat(1.0f / 120));
-    p = tn_fma(p, r, tn_splat(1.0f / 24));
-    p = tn_fma(p, r, tn_splat(1.0f / 6));
-    p = tn_fma(p, r, tn_splat(0.5f));
+    p = tn_fma16(p, r, tn_splat(1.0f / 720));
+    p = tn_fma16(p, r, tn_splat(1.0f / 120));
+    p = tn_fma16(p, r, tn_splat(1.0f / 24));
+    p = tn_fma16(p, r, tn_splat(1.0f / 6));
+    p = tn_fma16(p, r, tn_splat(0.5f));
     *n = tn_to_int(m);
-    return tn_fma(p * r, r, r);
+    return tn_fma16(p * r, r, r);
 }
 TN_INLINE tn_v tn_power_of_2(tn_i n) { return tn_float((n + tn_splat_i(127)) << 23); }   // −126 ≤ n ≤ 127
-TN_INLINE tn_v tn_exp(tn_v x) {                                                       // below e^-87 (1.6e-38): 0
+TN_INLINE tn_v tn_exp16(tn_v x) {                                                       // below e^-87 (1.6e-38): 0
     tn_i n;
     tn_v e = tn_exp_parts(tn_min(tn_max(x, tn_splat(-87.0f)), tn_splat(88.72284f)), &n);
     tn_i high = n > tn_splat_i(0);                                                    // 2^128 by 2^127 and a doubling
     tn_v scale = tn_power_of_2(n + high);
-    tn_v y = tn_fma(e, scale, scale) * tn_select(high, tn_splat(2.0f), tn_splat(1.0f));
+    tn_v y = tn_fma16(e, scale, scale) * tn_select(high, tn_splat(2.0f), tn_splat(1.0f));
     y = tn_select(x < tn_splat(-87.0f), tn_splat(0.0f), y);
     y = tn_select(x > tn_splat(88.72284f), tn_splat(__builtin_inff()), y);
     return tn_select(x == x, y, x);
 }
-TN_INLINE tn_v tn_sigmoid(tn_v x) { return tn_splat(1.0f) / (tn_splat(1.0f) + tn_exp(tn_neg(x))); }
-TN_INLINE tn_v tn_silu(tn_v x) { return x / (tn_splat(1.0f) + tn_exp(tn_neg(x))); }
+TN_INLINE tn_v tn_sigmoid(tn_v x) { return tn_splat(1.0f) / (tn_splat(1.0f) + tn_exp16(tn_neg(x))); }
+TN_INLINE tn_v tn_silu(tn_v x) { return x / (tn_splat(1.0f) + tn_exp16(tn_neg(x))); }
 TN_INLINE tn_v tn_tanh(tn_v x) {                                                      // (e^2x − 1) / (e^2x + 1) through e^2x − 1
     tn_i n;
     tn_v a = tn_min(tn_abs(x), tn_splat(10.0f)), e = tn_exp_parts(a + a, &n), scale = tn_power_of_2(n);
-    tn_v m = tn_fma(e, scale, scale - tn_splat(1.0f));
+    tn_v m = tn_fma16(e, scale, scale - tn_splat(1.0f));
     tn_v t = m / (m + tn_splat(2.0f));
     t = tn_float(tn_bits(t) | (tn_bits(x) & tn_splat_i((int)0x80000000u)));
     return tn_select(x == x, t, x);
 }
 TN_INLINE tn_v tn_gelu_tanh(tn_v x) {
-    tn_v u = tn_splat(0.7978845608028654f) * tn_fma(x * x * x, tn_splat(0.044715f), x);
+    tn_v u = tn_splat(0.7978845608028654f) * tn_fma16(x * x * x, tn_splat(0.044715f), x);
     return tn_splat(0.5f) * x * (tn_splat(1.0f) + tn_tanh(u));
 }
 // x · Φ(x). Φ(x) = erfc(−x/√2)/2 with the Chebyshev fit of erfc from Numerical Recipes (fractional error below 1.2e-7).
 TN_INLINE tn_v tn_gelu(tn_v x) {
     tn_v z = tn_abs(x) * tn_splat(0.7071067811865476f);
-    tn_v t = tn_splat(1.0f) / tn_fma(z, tn_splat(0.5f), tn_splat(1.0f));
+    tn_v t = tn_splat(1.0f) / tn_fma16(z, tn_splat(0.5f), tn_splat(1.0f));
     tn_v p = tn_splat(0.17087277f);
-    p = tn_fma(p, t, tn_splat(-0.82215223f));
-    p = tn_fma(p, t, tn_splat(1.48851587f));
-    p = tn_fma(p, t, tn_splat(-1.13520398f));
-    p = tn_fma(p, t, tn_splat(0.27886807f));
-    p = tn_fma(p, t, tn_splat(-0.18628806f));
-    p = tn_fma(p, t, tn_splat(0.09678418f));
-    p = tn_fma(p, t, tn_splat(0.37409196f));
-    p = tn_fma(p, t, tn_splat(1.00002368f));
-    p = tn_fma(p, t, tn_splat(-1.26551223f));
-    tn_v e = t * tn_exp(tn_fma(tn_neg(z), z, p)) * tn_splat(0.5f);                  // Φ(−|x|)
+    p = tn_fma16(p, t, tn_splat(-0.82215223f));
+    p = tn_fma16(p, t, tn_splat(1.48851587f));
+    p = tn_fma16(p, t, tn_splat(-1.13520398f));
+    p = tn_fma16(p, t, tn_splat(0.27886807f));
+    p = tn_fma16(p, t, tn_splat(-0.18628806f));
+    p = tn_fma16(p, t, tn_splat(0.09678418f));
+    p = tn_fma16(p, t, tn_splat(0.37409196f));
+    p = tn_fma16(p, t, tn_splat(1.00002368f));
+    p = tn_fma16(p, t, tn_splat(-1.26551223f));
+    tn_v e = t * tn_exp16(tn_fma16(tn_neg(z), z, p)) * tn_splat(0.5f);                  // Φ(−|x|)
     return x * tn_select(x < tn_splat(0.0f), e, tn_splat(1.0f) - e);
 }
 

@@ -10,7 +10,7 @@ TN_INLINE void tn_product_rows(float *acc, long ldacc, const float *x, long ldx,
         TN_UNROLL for (int v = 0; v < vectors; v++) b[v] = tn_load(w + i * ldw + 16 * v);
         TN_UNROLL for (int r = 0; r < m; r++) {
             tn_v a = tn_splat(x[r * ldx + i]);
-            TN_UNROLL for (int v = 0; v < vectors; v++) sum[r][v] = tn_fma(a, b[v], sum[r][v]);
+            TN_UNROLL for (int v = 0; v < vectors; v++) sum[r][v] = tn_fma16(a, b[v], sum[r][v]);
         }
     }
     TN_UNROLL for (int r = 0; r < m; r++)
