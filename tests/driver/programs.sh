@@ -1,0 +1,123 @@
+#!/bin/bash
+# A toy model through the whole command: run (cold, warm, many at once), the reference interpreter, and every form that compile writes, bit by bit.
+set -u
+here=$(cd "$(dirname "$0")" && pwd)
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+export XDG_CACHE_HOME=$folder/cache
+cache=$folder/cache/tenon
+cp "$here/toy.yaml" "$folder/"
+cd "$folder" || exit 1
+python3 "$here/toy_weights.py" toy.safetensors 1
+failures=0
+
+fail() {
+    echo "$*"
+    failures=$((failures + 1))
+}
+# must WHAT COMMAND…: the command leaves with 0
+must() {
+    local what=$1
+    shift
+    "$@" >said 2>&1 || { fail "$what: $* left with $?"; head -20 said; return 1; }
+}
+same() { cmp -s "$1" "$2" || fail "$3: $1 and $2 differ"; }
+count() { find "$cache" -name "$1" 2>/dev/null | wc -l; }
+expect_count() { [ "$(count "$1")" -eq "$2" ] || fail "$3: $(count "$1") files $1 in the cache, expected $2"; }
+
+# ---- cold and warm
+must check "$TENON" check toy.yaml
+must cold "$TENON" run toy.yaml --tokens 1,2,3 -n 5 --logits cold.npy && cp said cold.txt
+expect_count 'c-*' 1 cold
+expect_count 'w-*' 1 cold
+must warm env LD_DEBUG=files "$TENON" run toy.yaml --tokens 1,2,3 -n 5 --logits warm.npy
+grep -q 'libclang\|libLLVM\|libtenon-clang' said && fail "warm: a warm run loads the compiler"
+must warm "$TENON" run toy.yaml --tokens 1,2,3 -n 5 && same said cold.txt warm
+same cold.npy warm.npy warm
+
+# A changed comment packs nothing new that differs and compiles nothing; a touched file is the same file.
+touch toy.yaml
+must touched "$TENON" run toy.yaml --tokens 1,2,3 -n 5 && same said cold.txt touched
+expect_count 'w-*' 1 touched
+echo '# a comment' >>toy.yaml
+must comment "$TENON" run toy.yaml --tokens 1,2,3 -n 5 && same said cold.txt comment
+expect_count 'c-*' 1 comment
+
+# Changed weights are another program; so are other options.
+cp toy.safetensors first.safetensors
+python3 "$here/toy_weights.py" toy.safetensors 2
+must weights "$TENON" run toy.yaml --tokens 1,2,3 -n 0 --logits other.npy
+cmp -s cold.npy other.npy && fail "weights: changed weights, the same logits"
+cp first.safetensors toy.safetensors
+must weights "$TENON" run toy.yaml --tokens 1,2,3 -n 0 --logits again.npy && same again.npy cold.npy weights
+must target "$TENON" run toy.yaml --target generic --tokens 1,2,3 -n 0 --logits generic.npy
+
+# What is broken in the cache is made again.
+for file in "$cache"/c-* "$cache"/w-*; do : >"$file"; done
+must broken "$TENON" run toy.yaml --tokens 1,2,3 -n 5 && same said cold.txt broken
+for file in "$cache"/m-*; do echo rubbish >"$file"; done
+must broken "$TENON" run toy.yaml --tokens 1,2,3 -n 5 && same said cold.txt broken
+
+# Many at once, cold.
+rm -rf "$cache"
+for i in 1 2 3 4; do "$TENON" run toy.yaml --tokens 1,2,3 -n 5 >many.$i 2>many.$i.err & done
+wait
+for i in 1 2 3 4; do same many.$i cold.txt "many at once"; done
+expect_count '.*.part' 0 "many at once"
+
+# No cache, a tiny one, and one that is not ours alone.
+rm -rf "$cache"
+must none "$TENON" run toy.yaml --tokens 1,2,3 -n 5 --no-cache && same said cold.txt none
+[ -e "$cache" ] && fail "none: --no-cache left a cache"
+"$TENON" run toy.yaml --tokens 1,2,3 -n 5 --cache-size 1K >out 2>said || fail "tiny: exit $?"
+same out cold.txt tiny
+grep -q "do not fit the cache" said || fail "tiny: no warning"
+chmod 777 "$cache"
+"$TENON" run toy.yaml --tokens 1,2,3 -n 5 >out 2>said || fail "open: exit $?"
+same out cold.txt open
+grep -q "only you can write" said || fail "open: no warning"
+rm -rf "$cache"
+
+# ---- the reference interpreter is near; eval says how near
+must reference "$TENON" run toy.yaml --reference --tokens 1,2,3 -n 5 --logits reference.npy && same said cold.txt reference
+python3 - <<'P' || fail "reference: compiled logits are far from the interpreter's"
+import struct
+def read(path):
+    data = open(path, "rb").read()
+    start = 10 + struct.unpack("<H", data[8:10])[0]
+    return struct.unpack(f"<{(len(data) - start) // 4}f", data[start:])
+a, b = read("cold.npy"), read("reference.npy")
+assert len(a) == len(b) == 7 * 32 or len(a) == len(b) == 3 * 32, (len(a), len(b))
+assert max(abs(x - y) for x, y in zip(a, b)) <= 1e-5 * max(abs(y) for y in b)
+P
+
+# ---- every form gives the same bits
+must exe "$TENON" compile toy.yaml -o toy && must exe ./toy --tokens 1,2,3 -n 0 --logits exe.npy && same exe.npy cold.npy exe
+ldd toy >said 2>&1; grep -q "not a dynamic executable" said || fail "exe: it is dynamic"
+must so "$TENON" compile toy.yaml -o libtoy.so && must so env PKG_CONFIG_PATH=. sh -c "${CC:-cc} -o host '$here/host.c' \$(pkg-config --cflags --libs libtoy)" &&
+    must so ./host host.npy && same host.npy cold.npy so
+must obj "$TENON" compile toy.yaml -o toyo.o --json
+must c "$TENON" compile toy.yaml -o toyc.c
+line=$(sed -n '3s|^// *||p' toyc.c)
+for compiler in "gcc -O0" "gcc -O3" "clang-19 -O2"; do
+    command -v ${compiler%% *} >/dev/null || { echo "c: ${compiler%% *} is not here: skipped"; continue; }
+    options=${line#cc -O2}
+    [ "${compiler%% *}" = clang-19 ] && options=${options/-fopenmp/}
+    must c sh -c "$compiler $options" && must c ./toyc --tokens 1,2,3 -n 0 --logits c.npy && same c.npy cold.npy "c by $compiler"
+done
+for kind in llvm-ir asm; do must $kind "$TENON" compile toy.yaml -o toy.$kind --emit $kind --target armv8.2-a+dotprod; done
+grep -q aarch64 toy.llvm-ir || fail "llvm-ir: not for aarch64"
+"$TENON" compile toy.yaml -o toy.ptx 2>said && fail "ptx: a CPU target has no PTX"
+grep -q "needs a GPU target" said || fail "ptx: no reason given"
+
+# ---- mistakes
+"$TENON" compile toy.yaml -o /nonexistent/toy 2>said; [ $? -eq 1 ] || fail "a folder that is not there: exit code"
+grep -q "create its folder first" said || fail "a folder that is not there: no hint"
+mkdir taken
+"$TENON" compile toy.yaml -o taken 2>said; [ $? -eq 1 ] || fail "a folder of that name: exit code"
+PATH=/nonexistent "$TENON" compile toy.yaml -o nocc 2>said; [ $? -eq 1 ] || fail "no C compiler: exit code"
+grep -q "install gcc" said || fail "no C compiler: no hint"
+find . -name '.*.part' | grep -q . && fail "half-written files are left"
+
+[ $failures -eq 0 ] && echo "programs: all as expected"
+exit $((failures > 0))
