@@ -11,6 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+static const double sampler_taylor[14] = {      // 1/13!, 1/12!, … 1/0!
+    1.6059043836821613e-10, 2.0876756987868099e-09, 2.5052108385441719e-08, 2.7557319223985891e-07, 2.7557319223985893e-06, 2.4801587301587302e-05,
+    1.9841269841269841e-04, 1.3888888888888889e-03, 8.3333333333333332e-03, 4.1666666666666664e-02, 1.6666666666666666e-01, 0.5, 1, 1};
+
 // exp(x) = 2^n · exp(r), |r| ≤ ln2/2, ln2 split in two so that n·ln2 is exact (Cody and Waite); exp(r) by its Taylor series to r^13, whose
 // remainder is below 2^-58. Plain multiplications and additions: no libm, no fused operation (contraction is off).
 double tn_exp(double x) {
@@ -20,9 +24,9 @@ double tn_exp(double x) {
     if (x > 700)
         x = 700;
     double n = (double)(int)(x * log2e + (x < 0 ? -0.5 : 0.5));
-    double r = (x - n * high) - n * low, sum = 1;
-    for (int i = 13; i > 0; i--)
-        sum = 1 + sum * r / i;
+    double r = (x - n * high) - n * low, sum = sampler_taylor[0];
+    for (int i = 1; i < 14; i++)
+        sum = sum * r + sampler_taylor[i];
     uint64_t bits = (uint64_t)(int64_t)(1023 + (int)n) << 52;
     double power;
     memcpy(&power, &bits, sizeof power);
@@ -62,12 +66,28 @@ static void sampler_pop(Candidate *heap, int count) {
     heap[count - 1] = best;
 }
 
+// The largest in four lanes, then where it stands first. NaN is never larger, and never chosen while there is a number.
+typedef float SamplerLanes __attribute__((vector_size(16)));
+typedef int32_t SamplerMask __attribute__((vector_size(16)));
+
 static int sampler_greedy(const float *logits, int width) {
-    int best = 0;
-    for (int i = 1; i < width; i++)
-        if (logits[i] > logits[best] || (isnan(logits[best]) && !isnan(logits[i])))
-            best = i;
-    return best;
+    enum { LANES = sizeof(SamplerLanes) / sizeof(float) };
+    SamplerLanes most = {-INFINITY, -INFINITY, -INFINITY, -INFINITY};
+    int i = 0, best = 0;
+    for (; i + LANES <= width; i += LANES) {
+        SamplerLanes x;
+        memcpy(&x, logits + i, sizeof x);
+        SamplerMask more = (SamplerMask)(x > most);
+        most = (SamplerLanes)(((SamplerMask)x & more) | ((SamplerMask)most & ~more));
+    }
+    float largest = -INFINITY;
+    for (int lane = 0; lane < LANES; lane++)
+        largest = most[lane] > largest ? most[lane] : largest;
+    for (; i < width; i++)
+        largest = logits[i] > largest ? logits[i] : largest;
+    while (best < width && logits[best] != largest)
+        best++;
+    return best < width ? best : 0;
 }
 
 static void sampler_penalize(float *logits, int width, const int *history, int length, double penalty, unsigned char *seen) {
@@ -80,41 +100,40 @@ static void sampler_penalize(float *logits, int width, const int *history, int l
     }
 }
 
-// Top-k, top-p and min-p over candidates whose best comes first; then the draw. Returns the id.
-static int sampler_pick(Candidate *heap, int count, const tn_sampling *how, double uniform) {
-    double best = heap[0].logit, scale = 1 / how->temperature, total = 0, kept = 0;
-    int keep = how->top_k > 0 && how->top_k < count ? how->top_k : count, ranked = 0;
+// Without a limit ranks do not matter: a draw in the order of ids. `p` has room for them all.
+static int sampler_any(const Candidate *all, int count, float best, const tn_sampling *how, double uniform, double *p) {
+    double scale = 1 / how->temperature, total = 0, sum = 0;
+    for (int i = 0; i < count; i++)
+        total += p[i] = tn_exp(((double)all[i].logit - best) * scale);
+    for (int i = 0; i < count; i++)
+        if ((sum += p[i]) > uniform * total)
+            return all[i].id;
+    return all[count - 1].id;
+}
+
+// Top-k, then top-p of what is left, then min-p; then the draw. p[rank] are the weights of those that are kept.
+static int sampler_ranked(Candidate *heap, int count, const tn_sampling *how, double uniform, double *p) {
+    double best = heap[0].logit, scale = 1 / how->temperature, total = 0, kept = 0, sum = 0;
+    int keep = how->top_k > 0 && how->top_k < count ? how->top_k : count, ranked = 0, chosen = 0;
     bool nucleus = how->top_p > 0 && how->top_p < 1;
-    if (keep == count && !nucleus && !(how->min_p > 0)) {        // nothing depends on ranks: draw in the heap's order, which is a function of the logits
-        for (int i = 0; i < count; i++)
-            total += tn_exp((heap[i].logit - best) * scale);
-        for (int i = 0; i < count; i++)
-            if ((kept += tn_exp((heap[i].logit - best) * scale)) > uniform * total)
-                return heap[i].id;
-        return heap[0].id;
-    }
     for (int i = 0; keep == count && nucleus && i < count; i++)
         total += tn_exp((heap[i].logit - best) * scale);
-    if (keep < count) {                                          // top-k first: its total is what top-p is a share of
-        for (; ranked < keep; ranked++) {
-            sampler_pop(heap, count - ranked);
-            total += tn_exp((heap[count - 1 - ranked].logit - best) * scale);
-        }
+    for (; keep < count && ranked < keep; ranked++) {            // top-k first: its total is what top-p is a share of
+        sampler_pop(heap, count - ranked);
+        total += p[ranked] = tn_exp((heap[count - 1 - ranked].logit - best) * scale);
     }
-    int chosen = 0;
     for (; chosen < keep; chosen++) {
         if (chosen == ranked) {
             sampler_pop(heap, count - ranked);
+            p[ranked] = tn_exp((heap[count - 1 - ranked].logit - best) * scale);
             ranked++;
         }
-        double p = tn_exp((heap[count - 1 - chosen].logit - best) * scale);
-        if (chosen > 0 && ((nucleus && kept >= how->top_p * total) || p < how->min_p))
+        if (chosen > 0 && ((nucleus && kept >= how->top_p * total) || p[chosen] < how->min_p))
             break;
-        kept += p;
+        kept += p[chosen];
     }
-    double sum = 0;
     for (int i = 0; i < chosen; i++)
-        if ((sum += tn_exp((heap[count - 1 - i].logit - best) * scale)) > uniform * kept)
+        if ((sum += p[i]) > uniform * kept)
             return heap[count - 1 - i].id;
     return heap[count - 1].id;
 }
@@ -124,29 +143,30 @@ int tn_draw(const float *logits, int width, const int *history, int length, cons
     if (!penalty && !(sampling->temperature > 0))
         return sampler_greedy(logits, width);
     size_t n = (size_t)width;
-    unsigned char *memory = malloc(n * (sizeof(Candidate) + sizeof(float) + 1));
-    if (!memory)
+    double *p = malloc(n * (sizeof(double) + sizeof(Candidate) + sizeof(float) + 1));
+    if (!p)
         return tn_fail(failure, TN_BAD_MACHINE, "no memory to sample from %d logits", width);
-    Candidate *heap = (Candidate *)(void *)memory;
-    float *own = (float *)(void *)(memory + n * sizeof(Candidate));
-    unsigned char *seen = memory + n * (sizeof(Candidate) + sizeof(float));
+    Candidate *all = (Candidate *)(p + n);
+    float *own = (float *)(all + n);
     memcpy(own, logits, n * sizeof *own);
     if (penalty) {
-        memset(seen, 0, n);
+        unsigned char *seen = memset(own + n, 0, n);
         sampler_penalize(own, width, history, length, sampling->repeat_penalty, seen);
     }
-    int id, count = 0;
-    for (int i = 0; i < width; i++)
+    int id = sampler_greedy(own, width), count = 0;
+    double uniform = sampler_uniform(sampling->seed, (uint64_t)length);
+    bool ranks = sampling->top_k > 0 || (sampling->top_p > 0 && sampling->top_p < 1) || sampling->min_p > 0;
+    for (int i = 0; sampling->temperature > 0 && i < width; i++)
         if (own[i] > -INFINITY)                       // neither -inf nor NaN
-            heap[count++] = (Candidate){own[i], i};
-    if (!(sampling->temperature > 0) || !count) {
-        id = sampler_greedy(own, width);
-    } else {
+            all[count++] = (Candidate){own[i], i};
+    if (count && ranks && own[id] < INFINITY) {
         for (int i = count / 2 - 1; i >= 0; i--)
-            sampler_sink(heap, count, i);
-        id = heap[0].logit == INFINITY ? heap[0].id : sampler_pick(heap, count, sampling, sampler_uniform(sampling->seed, (uint64_t)length));
+            sampler_sink(all, count, i);
+        id = sampler_ranked(all, count, sampling, uniform, p);
+    } else if (count && own[id] < INFINITY) {
+        id = sampler_any(all, count, own[id], sampling, uniform, p);
     }
-    free(memory);
+    free(p);
     return id;
 }
 

@@ -95,27 +95,36 @@ static int always(void) { return 1; }
 #ifndef FAKE_HASH
 #define FAKE_HASH 0
 #endif
+#ifndef FAKE_KIND
+#define FAKE_KIND TN_PER_ROW
+#endif
 #define FAKE_PROGRAM {.abi = TN_ABI, .model = "fake", .target = "generic", .compiler = "tenon test", .blob_hash = FAKE_HASH, .weights_bytes = WEIGHT_BYTES, \
     .arena_bytes = FAKE_TOKENS * 8, .page_bytes = 2 * FAKE_PAGE * 8, .page_tokens = FAKE_PAGE, .context = FAKE_CONTEXT, .max_tokens = FAKE_TOKENS, \
     .max_rows = FAKE_ROWS, .max_sequences = FAKE_SEQUENCES, .input_count = 1, .input_names = input_names, .input_limits = input_limits, \
     .out_kind = TN_PER_ROW, .out_width = FAKE_WIDTH, .causal = 1, .kernel_count = 3, .kernels = kernels, .run = run_language, .supported = always}
 
+#define FAKE_ENCODER {.abi = TN_ABI, .model = "fake-encoder", .target = "generic", .compiler = "tenon test", .blob_hash = FAKE_HASH, \
+    .weights_bytes = WEIGHT_BYTES, .context = FAKE_TOKENS, .max_tokens = FAKE_TOKENS, .max_rows = FAKE_ROWS, .max_sequences = FAKE_SEQUENCES, \
+    .input_count = 2, .input_names = input_names, .input_limits = input_limits, .out_kind = FAKE_KIND, .out_width = FAKE_VECTOR, \
+    .run = FAKE_KIND == TN_PER_SEQUENCE ? run_sequences : run_tokens, .supported = always}
+
+static const tn_program language = FAKE_PROGRAM, encoder = FAKE_ENCODER;
+#if defined(FAKE_ENCODES)
+const tn_program tn_model = FAKE_ENCODER;
+#else
 const tn_program tn_model = FAKE_PROGRAM;
+#endif
 
 tn_program fake_language(const unsigned char *blob) {
-    tn_program program = FAKE_PROGRAM;
+    tn_program program = language;
     program.blob_hash = fake_hash(blob);
     return program;
 }
 
 tn_program fake_encoder(const unsigned char *blob, int out_kind) {
-    tn_program program = fake_language(blob);
-    program.page_bytes = 0;
-    program.page_tokens = 0;
+    tn_program program = encoder;
+    program.blob_hash = fake_hash(blob);
     program.out_kind = out_kind;
-    program.out_width = FAKE_VECTOR;
-    program.causal = 0;
-    program.input_count = 2;
     program.run = out_kind == TN_PER_SEQUENCE ? run_sequences : run_tokens;
     return program;
 }

@@ -3,7 +3,7 @@
 a chat on a pseudo-terminal, a blob that is gone, cut, or shrinks while it is in use."""
 import json, os, pty, select, shutil, signal, subprocess, sys, tempfile, time
 
-PROGRAM = sys.argv[1]
+PROGRAM, SEQUENCES, TOKENS = sys.argv[1:4]
 TMP = tempfile.mkdtemp()
 BLOB_PAGE = 4096
 failures = []
@@ -209,6 +209,31 @@ def chat():
     error(1, "tokens", "--chat", stdin="x" * 300 + "\n")
 
 
+def encoders():
+    def rows(*args, **kw):
+        return [[float(x) for x in line.split()] for line in text(*args, **kw).splitlines()]
+
+    prompts = ["hello", "a", "the longest that fits", "z z", "b", "cc", "ddd"]
+    batch = "\n".join(prompts) + "\n"
+    path = os.path.join(TMP, "vectors.npy")
+    one = rows("-p", "hello", program=SEQUENCES)
+    check("a vector", [len(r) for r in one], [7])
+    alone = [rows("-p", p, program=SEQUENCES)[0] for p in prompts]
+    check("vectors in a batch", rows("--batch", "-", program=SEQUENCES, stdin=batch), alone)
+    check("json", json.loads(text("--batch", "-", "--json", program=SEQUENCES, stdin=batch))["outputs"], alone)
+    check("nothing printed", text("--batch", "-", "--logits", path, program=SEQUENCES, stdin=batch), "")
+    import struct
+    check("vectors in a file", [struct.unpack("<7f", r) for r in npy(path)[0]], [tuple(struct.unpack("<f", struct.pack("<f", x))[0] for x in r) for r in alone])
+    tokens = [rows("-p", p, program=TOKENS) for p in prompts]
+    check("a vector a token", [len(t) for t in tokens], [len(p) + 1 for p in prompts])
+    check("in a batch", [r for r in rows("--batch", "-", program=TOKENS, stdin=batch) if r], [r for t in tokens for r in t])
+    check("json of tokens", json.loads(text("--batch", "-", "--json", program=TOKENS, stdin=batch))["outputs"], tokens)
+    error(1, "the prompt has 25 tokens, but the context holds 24", "-p", "x" * 24, program=SEQUENCES)
+    error(2, "no prompt", program=SEQUENCES)
+    check("bench of an encoder", json.loads(text("--bench", "--json", program=SEQUENCES))["decode"], [])
+    check("info of an encoder", json.loads(text("--info", "--json", program=SEQUENCES))["kv_bytes"], 0)
+
+
 def terminal():
     """On a pseudo-terminal without a prompt: a chat; Ctrl-C ends a reply, Ctrl-D the program."""
     master, slave = pty.openpty()
@@ -238,7 +263,7 @@ def terminal():
     os.close(master)
 
 
-for part in options, generation, logits, info_and_bench, blob, shrinking, chat, terminal:
+for part in options, generation, logits, info_and_bench, encoders, blob, shrinking, chat, terminal:
     try:
         part()
     except Exception as e:
