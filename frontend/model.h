@@ -57,12 +57,27 @@ typedef struct {
 
 // ---- values while lowering ----------------------------------------------------------------------------------------
 
+// Where a parameter's numbers come from: a view of a tensor, numbers in memory, or an operation on other sources, which is computed when main
+// passes it somewhere. The same numbers are the same source.
+typedef struct Source Source;
+struct Source {
+    Weight view;                   // name, type; and the tensor or data, unless it is an operation
+    OpId op;                       // OP_COUNT: a view
+    int operand_count; struct Datum *operands;   // slots and constants
+    int attr_count; Attr *attrs;
+    int result;                    // which of the operation's results
+    const Expr *at;
+    bool missing;                  // stands for a tensor that is not there
+    Weight *made;                  // the module's weight, once main passes it
+};
+
 // A parameter, or an array of one for each expert.
 typedef struct {
     const char *name, *origin;     // the user's name; a tensor
     Type type;
     int count;                     // 0 plain
-    Weight **weights;              // max(count, 1)
+    Source **sources;              // max(count, 1)
+    bool unnamed;                  // an operation's result: takes the name of the variable it is assigned to
 } Slot;
 
 typedef enum { DATUM_POISON, DATUM_CONSTANT, DATUM_VALUE, DATUM_SLOT, DATUM_LIST } DatumKind;
@@ -91,7 +106,7 @@ typedef struct {
     Scope config;
     int block_count; Block *blocks;
     Block main;
-    Table *calls, *folds;
+    Table *calls, *folds, *sources;   // sources by name
     int turns, statements, depth, nested;   // nested: errors that belong to other statements than the current one
 } Lower;
 
@@ -134,7 +149,9 @@ const char *datum_describe(Frame *frame, const Datum *datum);
 extern const Datum datum_poison;
 // model_param.c
 Datum param_datum(Frame *frame, int index);
-Slot *slot_of_data(Lower *lower, const char *name, Type type, const void *data);   // a weight computed at compile time
+// The source that equals `like`, or a new one under that name or a variant of it.
+Source *source_for(Lower *lower, const Source *like);
+Slot *slot_for(Lower *lower, const char *name, const char *origin, Source *source);
 // model_op.c
 // `args`: the call's arguments when they are worked out already, else NULL.
 Datum lower_op(Frame *frame, OpId op, const Expr *call, const Datum *args, const char *const *names, int name_count);
@@ -147,6 +164,7 @@ Datum lower_call(Frame *frame, Block *block, const Expr *call, const char *const
 Datum lower_moe(Frame *frame, const Expr *call, const char *const *names, int name_count);
 bool lower_main(Lower *lower, const char *const *inputs, int input_count);
 // model_fold.c
+Weight *source_weight(Frame *frame, Source *source);   // computes it when needed; NULL with an error
 Datum fold_node(Frame *frame, OpId op, const Datum *operands, int operand_count, const Attr *attrs, int attr_count, const Expr *at);
 // model_rope.c: the vector by which frequencies are divided, [dims / 2]; NULL with an error. A `scaling` record gives factors and mscale.
 Slot *rope_factors(Frame *frame, const Constant *factors, int64_t dims, double base, const Expr *at);

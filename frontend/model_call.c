@@ -126,8 +126,8 @@ static void make(Lower *lower, Block *block, const Given *given, Made *made) {
 }
 
 static void slot_key(const Slot *slot, Text *key) {
-    size_t bytes = sizeof *slot->weights * (size_t)(slot->count ? slot->count : 1);
-    text_printf(key, "@%s.%d.%llx", slot->weights[0]->name, slot->count, (unsigned long long)hash_bytes(slot->weights, bytes, 0));
+    size_t bytes = sizeof *slot->sources * (size_t)(slot->count ? slot->count : 1);
+    text_printf(key, "@%s.%d.%llx", slot->sources[0]->view.name, slot->count, (unsigned long long)hash_bytes(slot->sources, bytes, 0));
 }
 
 // Everything that the function depends on, as text.
@@ -286,13 +286,13 @@ static const char *label_text(Lower *lower, const Block *block, const Given *giv
 
 // ---- calls --------------------------------------------------------------------------------------------------------
 
-// The node's results; its label says which layer this is.
+// The node's results; in main its label says which layer this is (a block's function may serve several).
 static Datum finish_call(Frame *frame, Node *node, const char *label) {
     if (!node) {
         frame->failed = true;
         return datum_poison;
     }
-    node->label = label ? arena_strdup(frame->func->module->arena, label) : NULL;
+    node->label = frame->block->name ? NULL : label;
     if (node->result_count == 1) return datum_value(node->results[0]);
     Datum list = {.kind = DATUM_LIST, .count = node->result_count, .items = ARENA_ARRAY(frame->arena, Datum, node->result_count)};
     for (int i = 0; i < node->result_count; i++) list.items[i] = datum_value(node->results[i]);
@@ -439,8 +439,8 @@ static bool moe_gather(Frame *frame, Experts *experts, Given *given, const Expr 
             return false;
         }
         slot->count = (int)experts->count;
-        slot->weights = ARENA_ARRAY(lower->arena, Weight *, experts->count);
-        for (int64_t i = 0; i < experts->count; i++) slot->weights[i] = of[i][s]->weights[0];
+        slot->sources = ARENA_ARRAY(lower->arena, Source *, experts->count);
+        for (int64_t i = 0; i < experts->count; i++) slot->sources[i] = of[i][s]->sources[0];
         (*slots)[s] = slot;
     }
     return true;

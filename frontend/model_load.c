@@ -311,6 +311,7 @@ Model *model_build(Arena *arena, const char *path, const char *yaml, size_t leng
     *lower = (Lower){.arena = arena, .scratch = arena_new(), .diags = diags, .mute = diags_new(), .context = 2048};
     lower->calls = table_new(lower->scratch);
     lower->folds = table_new(lower->scratch);
+    lower->sources = table_new(lower->scratch);
     Load load = {.lower = lower, .model = model, .path = path, .good = true};
     load.root = yaml_read_anyway(arena, path, yaml, length, diags);
     bool good = load.root && build(&load, given);

@@ -39,18 +39,25 @@ void frame_set(Frame *frame, const char *name, Datum datum) {
     else ARENA_PUSH(frame->arena, frame->variables, frame->variable_count, frame->variable_capacity) = (Variable){name, datum};
 }
 
+static Value *slot_weights(Frame *frame, Slot *slot) {
+    int count = slot->count ? slot->count : 1;
+    Weight **weights = ARENA_ARRAY(frame->arena, Weight *, count);
+    for (int i = 0; i < count; i++) {
+        weights[i] = source_weight(frame, slot->sources[i]);
+        if (weights[i]) continue;
+        frame->failed = true;                                    // the module is not used: any weight will do
+        weights[i] = module_weight(frame->lower->module, &slot->sources[i]->view);
+    }
+    return func_weights(frame->func, weights, slot->count);
+}
+
 // A parameter of the function for this slot, or in main the weights themselves; the same one for the same slot.
 Value *frame_slot(Frame *frame, Slot *slot) {
     for (int i = 0; i < frame->bound_count; i++)
         if (frame->bound[i].slot == slot) return frame->bound[i].value;
-    Value *value;
-    if (frame->block->name) {
-        value = func_param(frame->func, slot->name, slot->type, slot->count);
-        value->origin = slot->origin;
-    } else {
-        value = func_weights(frame->func, slot->weights, slot->count);
-        value->user_name = slot->name;
-    }
+    Value *value = frame->block->name ? func_param(frame->func, slot->name, slot->type, slot->count) : slot_weights(frame, slot);
+    if (frame->block->name) value->origin = slot->origin;
+    else value->user_name = slot->name;
     ARENA_PUSH(frame->arena, frame->bound, frame->bound_count, frame->bound_capacity) = (Bound){slot, value};
     return value;
 }
@@ -59,6 +66,11 @@ Value *frame_slot(Frame *frame, Slot *slot) {
 
 static void assign(Frame *frame, const Statement *statement, Datum value) {
     int count = statement->target_count;
+    if (value.kind == DATUM_SLOT && value.slot->unnamed && count == 1) {
+        value.slot = arena_copy(frame->lower->arena, value.slot, sizeof *value.slot);
+        value.slot->name = statement->targets[0];
+        value.slot->unnamed = false;
+    }
     if (count == 1) {
         frame_set(frame, statement->targets[0], value);
         return;

@@ -157,11 +157,37 @@ static void check_shape(Lookup *lookup, const Weight *weight, const Type *declar
 
 // ---- looking up ---------------------------------------------------------------------------------------------------
 
-static Slot *slot_new(Frame *frame, const char *name, const char *origin, const Weight *weight) {
-    Arena *arena = frame->lower->arena;
-    Slot *slot = ARENA_NEW(arena, Slot);
-    *slot = (Slot){.name = name, .origin = origin, .type = weight->type, .weights = ARENA_ARRAY(arena, Weight *, 1)};
-    slot->weights[0] = module_weight(frame->lower->module, weight);
+static bool same_data(const Weight *a, const Weight *b) {
+    uint64_t bytes;
+    return a->data == b->data || (a->data && b->data && type_bytes(&a->type, &bytes) && memcmp(a->data, b->data, bytes) == 0);
+}
+
+static bool same_source(const Source *a, const Source *b) {
+    const Weight *x = &a->view, *y = &b->view;
+    if (a->op != OP_COUNT || b->op != OP_COUNT) return false;   // operations are kept apart by their own table
+    bool tensor = x->tensor && y->tensor ? strcmp(x->tensor, y->tensor) == 0 : x->tensor == y->tensor;
+    return tensor && type_equal(&x->type, &y->type) && x->index == y->index && x->first == y->first && x->step == y->step && x->rows == y->rows &&
+           x->transpose == y->transpose && same_data(x, y);
+}
+
+Source *source_for(Lower *lower, const Source *like) {
+    const char *name = like->view.name;
+    for (int number = 1;; number++) {
+        Source *there = table_get(lower->sources, name);
+        if (!there) break;
+        if (same_source(there, like)) return there;
+        name = arena_printf(lower->arena, "%s.%d", like->view.name, number);
+    }
+    Source *source = arena_copy(lower->arena, like, sizeof *like);
+    source->view.name = name;
+    table_set(lower->sources, name, source);
+    return source;
+}
+
+Slot *slot_for(Lower *lower, const char *name, const char *origin, Source *source) {
+    Slot *slot = ARENA_NEW(lower->arena, Slot);
+    *slot = (Slot){.name = name, .origin = origin, .type = source->view.type, .sources = ARENA_ARRAY(lower->arena, Source *, 1)};
+    slot->sources[0] = source;
     return slot;
 }
 
@@ -224,9 +250,10 @@ static void missing_tensor(Lookup *lookup, const char *name) {
 // A weight that stands for a missing tensor, so that the types that depend on it are still checked.
 static Slot *stand_in(Lookup *lookup, const char *name, Type type) {
     type.dtype = DT_F32;
-    Weight weight = {.name = name, .type = type, .tensor = name, .source = type, .index = -1, .quantize_to = DT_COUNT};
+    Source source = {.op = OP_COUNT, .missing = true};
+    source.view = (Weight){.name = name, .type = type, .tensor = name, .source = type, .index = -1, .quantize_to = DT_COUNT};
     lookup->frame->failed = true;
-    return slot_new(lookup->frame, lookup->param->name, name, &weight);
+    return slot_for(lookup->frame->lower, lookup->param->name, name, source_for(lookup->frame->lower, &source));
 }
 
 static Datum find_weight(Lookup *lookup) {
@@ -246,6 +273,7 @@ static Datum find_weight(Lookup *lookup) {
         missing_tensor(lookup, name);
         return datum_slot(stand_in(lookup, name, declared));
     }
+    Source source = {.op = OP_COUNT};
     Weight weight = {.type = tensor->type, .tensor = name, .source = tensor->type, .index = -1, .bytes = tensor->bytes, .quantize_to = DT_COUNT};
     Text full = {0};
     text_puts(&full, name);
@@ -255,7 +283,8 @@ static Datum find_weight(Lookup *lookup) {
     if (!lookup->bad) check_shape(lookup, &weight, &declared, tensor);
     weight.name = arena_strdup(frame->lower->arena, full.data);
     text_free(&full);
-    return lookup->bad ? datum_poison : datum_slot(slot_new(frame, param->name, name, &weight));
+    source.view = weight;
+    return lookup->bad ? datum_poison : datum_slot(slot_for(frame->lower, param->name, name, source_for(frame->lower, &source)));
 }
 
 Datum param_datum(Frame *frame, int index) {
@@ -278,12 +307,4 @@ Datum param_datum(Frame *frame, int index) {
     lower->nested = nested + diags_errors(lower->diags) - errors;   // these are the parameter's own, not the statement's
     frame->params[index] = datum;
     return datum;
-}
-
-Slot *slot_of_data(Lower *lower, const char *name, Type type, const void *data) {
-    Weight weight = {.name = name, .type = type, .source = type, .index = -1, .data = data, .quantize_to = DT_COUNT};
-    Slot *slot = ARENA_NEW(lower->arena, Slot);
-    *slot = (Slot){.name = name, .type = type, .weights = ARENA_ARRAY(lower->arena, Weight *, 1)};
-    slot->weights[0] = module_weight(lower->module, &weight);
-    return slot;
 }

@@ -72,9 +72,10 @@ static void make_places(Yaml *scalar) {
     char style = at < end ? *at : 0;
     bool block = scalar->quoted && (style == '|' || style == '>'), quoted = scalar->quoted && (style == '"' || style == '\'');
     if (quoted) at++;
+    size_t indent = 0;
     if (block) {
         while (at < end && *at != '\n') at++;
-        while (at < end && blank(*at)) at++;
+        while (at < end && blank(*at)) indent = *at == '\n' ? 0 : indent + 1, at++;
     }
     for (size_t i = 0; i < scalar->length; i++) {
         char c = scalar->text[i];
@@ -88,7 +89,10 @@ static void make_places(Yaml *scalar) {
             while (i + 1 < scalar->length && ((unsigned char)scalar->text[i + 1] & 0xC0) == 0x80) places[i + 1] = places[i], i++;
         } else if (quoted && style == '\'' && *at == '\'' && c == '\'') {
             at += end - at >= 2 ? 2 : 1;
-        } else if (c == '\n' || (c == ' ' && (*at == '\n' || *at == '\r'))) {   // a line end, kept or folded, and the next line's indentation
+        } else if (block && *at == '\n') {   // a line end, kept or folded, and the indentation after it
+            at++;
+            for (size_t n = 0; n < indent && at < end && *at == ' '; n++) at++;
+        } else if (c == '\n' || (c == ' ' && (*at == '\n' || *at == '\r'))) {
             while (at < end && blank(*at)) {
                 at++;
                 if (c == '\n' && i + 1 < scalar->length && scalar->text[i + 1] == '\n' && at[-1] == '\n') break;
