@@ -37,6 +37,8 @@ Source *source_open(Arena *arena, const char *path, Diags *diags);
 void source_close(Source *source);
 // A config value by its (dotted) key. False when absent or null. The key counts as read either way.
 bool source_value(Source *source, const char *key, Constant *value);
+// A key with a dot was complained of: what else its record says is not worth a message.
+void source_settle(Source *source, const char *key);
 // Reports every key that says something about the model, is not in `ignored` (names, or prefixes ending in *), and was not asked for.
 bool source_check_unused(Source *source, const char *const *ignored, int count, const char *architecture);
 const TensorInfo *source_tensor(const Source *source, const char *name);

@@ -23,6 +23,11 @@ static bool is_file(const char *path) {
     return stat(path, &status) == 0 && S_ISREG(status.st_mode);
 }
 
+static bool has_ending(const char *name, const char *ending) {
+    size_t length = strlen(name), tail = strlen(ending);
+    return length > tail && strcmp(name + length - tail, ending) == 0;
+}
+
 static const char *inside(const Source *source, const char *name) {
     return arena_printf(source->arena, "%s/%s", source->path, name);
 }
@@ -114,12 +119,26 @@ static bool from_gguf(const Source *source, const char *key, Constant *out) {
     return true;
 }
 
+static bool was_used(const Source *source, const char *key) {
+    for (int i = 0; i < source->used_count; i++)
+        if (strcmp(source->used[i], key) == 0)
+            return true;
+    return false;
+}
+
+static void mark_used(Source *source, const char *key) {
+    if (!was_used(source, key))
+        ARENA_PUSH(source->arena, source->used, source->used_count, source->used_capacity) = key;
+}
+
+void source_settle(Source *source, const char *key) {
+    const char *dot = key && !source->is_gguf ? strrchr(key, '.') : NULL;
+    if (dot)
+        mark_used(source, arena_strndup(source->arena, key, (size_t)(dot - key)));
+}
+
 bool source_value(Source *source, const char *key, Constant *value) {
-    bool known = false;
-    for (int i = 0; i < source->used_count && !known; i++)
-        known = strcmp(source->used[i], key) == 0;
-    if (!known)
-        ARENA_PUSH(source->arena, source->used, source->used_count, source->used_capacity) = arena_strdup(source->arena, key);
+    mark_used(source, arena_strdup(source->arena, key));
     if (source->is_gguf)
         return from_gguf(source, key, value);
     const json_t *found = json_find(source->config, key);
@@ -147,13 +166,6 @@ static bool is_ignored(const char *key, const char *const *ignored, int count) {
         if (prefix ? strncmp(key, ignored[i], length - 1) == 0 : strcmp(key, ignored[i]) == 0)
             return true;
     }
-    return false;
-}
-
-static bool was_used(const Source *source, const char *key) {
-    for (int i = 0; i < source->used_count; i++)
-        if (strcmp(source->used[i], key) == 0)
-            return true;
     return false;
 }
 
@@ -255,8 +267,11 @@ static bool open_gguf(Source *source) {
     source->is_gguf = true;
     source->described_by = source->tokenizer = source->path;
     source->gguf = gguf_metadata_open(source->path, source->diags);
-    if (!source->gguf)
+    if (!source->gguf) {
+        if (!has_ending(source->path, ".gguf"))
+            diag(source->diags, DIAG_HINT, NOWHERE, "a model is a .yaml, a .gguf, or a Hugging Face folder with config.json and .safetensors files");
         return false;
+    }
     const char *arch = gguf_string(source->gguf, "general.architecture", NULL);
     if (!arch) {
         diag_error(source->diags, FILE_LOC(source->path), "does not say its general.architecture");
@@ -272,11 +287,6 @@ static bool open_gguf(Source *source) {
 
 static int compare_strings(const void *a, const void *b) {
     return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
-static bool has_ending(const char *name, const char *ending) {
-    size_t length = strlen(name), tail = strlen(ending);
-    return length > tail && strcmp(name + length - tail, ending) == 0;
 }
 
 // The shard index, or model.safetensors, or all .safetensors of the folder.

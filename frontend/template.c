@@ -12,7 +12,13 @@
 enum { MOST_CONTEXT = 8192, MAX_ENTRIES = 128 };
 
 typedef enum { ENTRY_NEW, ENTRY_BUSY, ENTRY_DONE } EntryState;
-typedef struct { const char *name; const Yaml *yaml; EntryState state; Constant value; } Entry;
+typedef struct {
+    const char *name;
+    const Yaml *yaml;
+    EntryState state;
+    Constant value;
+    const char *key;               // of the source, where the value is from one
+} Entry;
 
 struct Template {
     Source *source;
@@ -132,7 +138,7 @@ static const Yaml *alternative(const Yaml *keys, int i) {
 }
 
 // From the source's own words. Returns 1 found, 0 absent, -1 error. All alternatives count as read.
-static int value_from_source(Template *template, const Yaml *keys, Constant *out) {
+static int value_from_source(Template *template, const Yaml *keys, Entry *entry) {
     int found = 0;
     for (int i = 0; keys && alternative(keys, i); i++) {
         const Yaml *key = alternative(keys, i);
@@ -142,12 +148,15 @@ static int value_from_source(Template *template, const Yaml *keys, Constant *out
                 continue;
             if (template->source->is_gguf)
                 collapse(&value);
+            if (value.kind == CONSTANT_TEXT && strcmp(value.text, "none") == 0)
+                value.kind = CONSTANT_NONE;
+            entry->key = fill_in(template, key->text);
         } else if (found || !constant_evaluate(template->arena, key, &template->scope, &value, template->diags)) {
             if (!found)
                 return -1;
             continue;
         }
-        *out = value;
+        entry->value = value;
         found = 1;
     }
     return found;
@@ -173,23 +182,31 @@ static const char *keys_text(Template *template, const Yaml *keys) {
     return text;
 }
 
-static bool check_allowed(Template *template, const Entry *entry, const Yaml *allow, const Yaml *keys) {
-    if (!allow)
-        return true;
+// A word bare, as it stands in the source.
+static void put_value(Text *out, const Constant *value) {
+    if (value->kind == CONSTANT_TEXT)
+        text_puts(out, value->text);
+    else
+        constant_text(value, out);
+}
+
+// What came from a key is one of `allow`, or else a number, a flag or a list.
+static bool check_allowed(Template *template, const Entry *entry, const Yaml *allow) {
     Text text = {0}, wanted = {0};
-    bool good = false;
-    for (int i = 0; i < allow->count && !good; i++) {
+    bool good = !allow && (!entry->key || (entry->value.kind != CONSTANT_TEXT && entry->value.kind != CONSTANT_RECORD));
+    for (int i = 0; allow && i < allow->count && !good; i++) {
         Constant value;
-        const Yaml *item = allow->items[i];
-        good = item->kind == YAML_SCALAR && entry->value.kind == CONSTANT_TEXT && strcmp(item->text, entry->value.text) == 0;
-        if (!good && constant_evaluate(template->arena, item, &template->scope, &value, template->diags))
-            good = constant_equal(&value, &entry->value);
-        text_printf(&wanted, "%s%s", i ? " or " : "", item->kind == YAML_SCALAR ? item->text : "[]");
+        if (!constant_evaluate(template->arena, allow->items[i], &template->scope, &value, template->diags))
+            break;
+        good = constant_equal(&value, &entry->value);
+        text_puts(&wanted, i ? " or " : "");
+        put_value(&wanted, &value);
     }
     if (!good) {
-        constant_text(&entry->value, &text);
-        diag_error(template->diags, FILE_LOC(template->source->described_by), "%s is %s, but the template '%s' takes %s", keys_text(template, keys), text.data,
-                   template_name(template), wanted.data);
+        put_value(&text, &entry->value);
+        diag_error(template->diags, FILE_LOC(template->source->described_by), "%s is %.100s, but the template '%s' takes %s",
+                   entry->key ? entry->key : entry->name, text.data ? text.data : "", template_name(template), allow ? wanted.data : "a number");
+        source_settle(template->source, entry->key);
     }
     text_free(&text);
     text_free(&wanted);
@@ -210,7 +227,7 @@ static bool entry_value(Template *template, Entry *entry, bool optional) {
     if (!is_sourced(yaml))
         return constant_evaluate(template->arena, yaml, &template->scope, &entry->value, template->diags);
     const Yaml *keys = yaml_get(yaml, base_source(template)), *otherwise = yaml_get(yaml, "default");
-    int found = value_from_source(template, keys, &entry->value);
+    int found = value_from_source(template, keys, entry);
     if (found == 0)
         found = value_from_tensor(template, yaml, &entry->value);
     if (found == 0 && side(template, otherwise))
@@ -226,10 +243,11 @@ static bool entry_value(Template *template, Entry *entry, bool optional) {
     }
     const Yaml *of = yaml_get(yaml, "indices_of");
     if (of && !indices_of(template, of->text, &entry->value)) {
-        diag_error(template->diags, FILE_LOC(template->source->described_by), "%s does not say something for each layer", keys_text(template, keys));
+        diag_error(template->diags, FILE_LOC(template->source->described_by), "%s does not say something for each layer",
+                   entry->key ? entry->key : entry->name);
         return false;
     }
-    return check_allowed(template, entry, yaml_get(yaml, "allow"), keys);
+    return check_allowed(template, entry, yaml_get(yaml, "allow"));
 }
 
 static bool resolve_entry(Template *template, Entry *entry) {
