@@ -1,5 +1,5 @@
-// Building: modules, functions, weights, nodes. A node is made whole or not at all: operands and attributes are checked against the op table,
-// then inference (infer.c) says what it results in.
+// Building: modules, functions, weights, nodes. A node is made whole or not at all: operands and attributes are checked against the op
+// table, then inference (infer.c) says what it results in.
 #include "ir/internal.h"
 
 #include <math.h>
@@ -87,9 +87,9 @@ static bool data_equal(const Weight *a, const Weight *b) {
 }
 
 static bool weight_equal(const Weight *a, const Weight *b) {
-    return type_equal(&a->type, &b->type) && text_equal(a->tensor, b->tensor) && type_equal(&a->source, &b->source) && a->index == b->index &&
-           a->first == b->first && a->step == b->step && a->rows == b->rows && a->transpose == b->transpose && a->bytes == b->bytes &&
-           a->quantize_to == b->quantize_to && a->layout == b->layout && data_equal(a, b);
+    return type_equal(&a->type, &b->type) && text_equal(a->tensor, b->tensor) && type_equal(&a->source, &b->source) &&
+           a->index == b->index && a->first == b->first && a->step == b->step && a->rows == b->rows && a->transpose == b->transpose &&
+           a->bytes == b->bytes && a->quantize_to == b->quantize_to && a->layout == b->layout && data_equal(a, b);
 }
 
 Weight *module_weight(Module *module, const Weight *like) {
@@ -188,7 +188,8 @@ static bool set_attrs(Node *node, const OpInfo *op, Arena *arena, const Attr *gi
     node->attrs = ARENA_ARRAY(arena, Attr, op->attr_count);
     bool set[MAX_ATTRS] = {false}, ok = true;
     for (int i = 0; i < op->attr_count; i++)
-        node->attrs[i] = (Attr){.name = op->attrs[i].name, .kind = op->attrs[i].kind, .number = op->attrs[i].number, .text = op->attrs[i].text};
+        node->attrs[i] =
+            (Attr){.name = op->attrs[i].name, .kind = op->attrs[i].kind, .number = op->attrs[i].number, .text = op->attrs[i].text};
     for (int i = 0; i < count; i++) {
         int a = 0;
         while (a < op->attr_count && strcmp(op->attrs[a].name, given[i].name) != 0) a++;

@@ -1,5 +1,6 @@
-// Storage formats to float32. Every block format is first taken apart into integer codes, a scale a group and perhaps a minimum a group; its
-// values are then scale·code (+ minimum) or scale·table[code]. So dequantize_row and grouped_row cannot disagree: one is made of the other.
+// Storage formats to float32. Every block format is first taken apart into integer codes, a scale a group and perhaps a minimum a group;
+// its values are then scale·code (+ minimum) or scale·table[code]. So dequantize_row and grouped_row cannot disagree: one is made of the
+// other.
 //
 // Formats: ggml's reference (ggml-quants: dequantize_row_*), OCP Microscaling 1.0 (MXFP4), OCP FP8 1.0, IEEE 754 binary16.
 #include "ir/dequant.h"
@@ -133,7 +134,8 @@ static void block_q3_k(const uint8_t *at, int8_t *codes, float *scales) {
         int scale = (packed[g % 8] >> (g / 8 * 4) & 15) | (packed[8 + g % 4] >> (g / 4 * 2) & 3) << 4;
         scales[g] = d * (float)(scale - 32);
     }
-    for (int i = 0; i < 256; i++) codes[i] = (int8_t)((low[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3) | (high[i % 32] >> (i / 32) & 1) << 2);
+    for (int i = 0; i < 256; i++)
+        codes[i] = (int8_t)((low[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3) | (high[i % 32] >> (i / 32) & 1) << 2);
 }
 
 // Q4_K, and Q5_K with its fifth bits at `high`.

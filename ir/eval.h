@@ -60,13 +60,15 @@ bool eval_error(Eval *eval, const char *format, ...) PRINTF_LIKE(2, 3);
 Weight *const *eval_weights(const Eval *eval, int operand);      // of an operand that is a parameter or a weight, else NULL
 Tensor eval_operand(Eval *eval, int operand);                      // any operand as a tensor
 bool eval_has(const Eval *eval, int operand);
-void eval_rows(const Eval *eval, int operand, int64_t row, int64_t n, float *to);   // rows of the last dimension of a tensor or weight, as float
+// Rows of the last dimension of a tensor or weight, as float.
+void eval_rows(const Eval *eval, int operand, int64_t row, int64_t n, float *to);
 const float *eval_vector(Eval *eval, int operand);               // a small operand as float, NULL when absent
 int64_t tensor_rows(const Tensor *tensor);                       // elements over the last dimension's
 int64_t tensor_columns(const Tensor *tensor);
 int64_t tensor_elements(const Tensor *tensor);
 size_t element_bytes(DType dtype);                               // of a tensor's data
 Rows eval_symbol_rows(const Eval *eval, const Type *type);       // of the type's first size; count 1 when it is constant
-bool frame_run(Interp *interp, const Func *func, const Tensor *inputs, Weight *const *const *params, const Rows rows[3], Tensor *results, Arena *arena);
+bool frame_run(Interp *interp, const Func *func, const Tensor *inputs, Weight *const *const *params, const Rows rows[3], Tensor *results,
+               Arena *arena);
 
 #endif

@@ -1,7 +1,7 @@
 // Rotary embedding and attention over the KV cache.
 //
-// A row at position p writes entry p of its sequence's cache; entries behind it are forgotten, so a sequence may be taken back. Scores are sums in
-// double: scale, then softcap, then slope·(j − i), then the mask; a sink is one more score that only joins the denominator.
+// A row at position p writes entry p of its sequence's cache; entries behind it are forgotten, so a sequence may be taken back. Scores are
+// sums in double: scale, then softcap, then slope·(j − i), then the mask; a sink is one more score that only joins the denominator.
 #include "ir/eval.h"
 
 #include <math.h>
@@ -47,7 +47,8 @@ static float *grown(float *values, int64_t capacity, int64_t width) {
 
 static bool write_entry(Eval *eval, Cache *cache, CacheSequence *sequence, int64_t position, const float *k, const float *v) {
     int64_t k_width = cache->kv_heads * cache->k_dims, v_width = cache->kv_heads * cache->v_dims;
-    if (position < 0 || position > sequence->length) return eval_error(eval, "position %lld does not follow the %lld that are cached", (long long)position, (long long)sequence->length);
+    if (position < 0 || position > sequence->length)
+        return eval_error(eval, "position %lld does not follow the %lld that are cached", (long long)position, (long long)sequence->length);
     if (position == sequence->capacity) {
         sequence->capacity = sequence->capacity ? sequence->capacity * 2 : 64;
         sequence->k = grown(sequence->k, sequence->capacity, k_width);
@@ -72,7 +73,8 @@ static Cache *write_cache(Eval *eval, int k, int v) {
     bool latent = !eval_has(eval, v);
     const Tensor *keys = &eval->in[k], *values = &eval->in[v];
     Rows rows = eval->frame->rows[-1 - DIM_T];
-    int64_t v_dims = latent ? node_int(eval->node, "v_dims") : values->dims[2], k_width = keys->dims[1] * keys->dims[2], v_width = keys->dims[1] * v_dims;
+    int64_t v_dims = latent ? node_int(eval->node, "v_dims") : values->dims[2], k_width = keys->dims[1] * keys->dims[2],
+            v_width = keys->dims[1] * v_dims;
     Cache *cache = state_cache(eval, keys->dims[1], keys->dims[2], v_dims, latent);
     if (!cache || !rows_known(eval, &rows)) return NULL;
     for (int64_t t = 0; t < rows.count; t++)
@@ -147,7 +149,8 @@ static void attend(Eval *eval, const Cache *cache, int sinks, int slopes) {
     if (a.scale == 0) a.scale = 1 / sqrt((double)cache->k_dims);
     for (int64_t t = 0; t < rows.count; t++)
         for (int64_t h = 0; h < a.heads; h++)
-            attend_head(&a, &cache->sequences[rows.sequence[t]], rows.position[t], h, (const float *)q->data + (t * a.heads + h) * cache->k_dims,
+            attend_head(&a, &cache->sequences[rows.sequence[t]], rows.position[t], h,
+                        (const float *)q->data + (t * a.heads + h) * cache->k_dims,
                         (float *)eval->out[0].data + (t * a.heads + h) * cache->v_dims);
 }
 

@@ -83,7 +83,10 @@ void eval_CAST(Eval *eval) {
     const void *x = eval->in[0].data;
     void *out = eval->out[0].data;
     for (int64_t i = 0; i < n; i++) {
-        double value = from == DT_I32 ? ((const int32_t *)x)[i] : from == DT_F32 ? ((const float *)x)[i] : from == DT_I8 ? ((const int8_t *)x)[i] : ((const uint8_t *)x)[i] != 0;
+        double value = from == DT_I32   ? ((const int32_t *)x)[i]
+                       : from == DT_F32 ? ((const float *)x)[i]
+                       : from == DT_I8  ? ((const int8_t *)x)[i]
+                                        : ((const uint8_t *)x)[i] != 0;
         if (to == DT_I32) ((int32_t *)out)[i] = to_integer(value);
         else if (to == DT_BOOL) ((uint8_t *)out)[i] = value != 0;
         else ((float *)out)[i] = rounded((float)value, to);

@@ -1,7 +1,8 @@
-// Products, norms and quantized products. A product's operands are float32, multiplied and summed in double, so that only the result is rounded.
+// Products, norms and quantized products. A product's operands are float32, multiplied and summed in double, so that only the result is
+// rounded.
 //
-// Weights are dequantized a few rows at a time, once a node. The sums run over four outputs at once with lanes of their own along K: an order that
-// compilers vectorize and that is the same everywhere.
+// Weights are dequantized a few rows at a time, once a node. The sums run over four outputs at once with lanes of their own along K: an
+// order that compilers vectorize and that is the same everywhere.
 #include "ir/eval.h"
 
 #include <math.h>
@@ -27,8 +28,8 @@ static void dots(const double *x, const double *w, int64_t k, double *sums) {
 }
 
 // to[r·out_stride + o] for rows r of x and rows `first`…`first + out` of the weight; x rows lie x_stride apart.
-static void product(Eval *eval, int w, int64_t first, int64_t out, const double *x, int64_t x_stride, int64_t rows, int64_t k, const float *bias,
-                    float *to, int64_t out_stride) {
+static void product(Eval *eval, int w, int64_t first, int64_t out, const double *x, int64_t x_stride, int64_t rows, int64_t k,
+                    const float *bias, float *to, int64_t out_stride) {
     float *weight = ARENA_ARRAY(eval->arena, float, OUTPUTS * k);
     double *wide = ARENA_ARRAY(eval->arena, double, OUTPUTS * k), sums[OUTPUTS];
     for (int64_t o = 0; o < out; o += OUTPUTS) {
@@ -72,7 +73,8 @@ void eval_EMBEDDING(Eval *eval) {
 void eval_QUANTIZE_ROWS(Eval *eval) {
     int64_t rows = tensor_rows(&eval->in[0]), columns = tensor_columns(&eval->in[0]);
     for (int64_t r = 0; r < rows; r++)
-        quantize_row_w8((const float *)eval->in[0].data + r * columns, columns, (int8_t *)eval->out[0].data + r * columns, (float *)eval->out[1].data + r);
+        quantize_row_w8((const float *)eval->in[0].data + r * columns, columns, (int8_t *)eval->out[0].data + r * columns,
+                        (float *)eval->out[1].data + r);
 }
 
 // The weight's row as w8 holds it: its own codes when it is stored so, else quantized here.

@@ -20,7 +20,8 @@ static Cut cut_at(const Eval *eval, const Tensor *tensor, const char *attr) {
 static void copy_runs(const Tensor *source, const Cut *a, int64_t from, const Tensor *target, const Cut *b, int64_t to, int64_t count) {
     size_t bytes = element_bytes(source->type.dtype) * (size_t)a->inner;
     for (int64_t o = 0; o < a->outer; o++)
-        memcpy((char *)target->data + (size_t)(o * b->size + to) * bytes, (const char *)source->data + (size_t)(o * a->size + from) * bytes, (size_t)count * bytes);
+        memcpy((char *)target->data + (size_t)(o * b->size + to) * bytes, (const char *)source->data + (size_t)(o * a->size + from) * bytes,
+               (size_t)count * bytes);
 }
 
 void eval_RESHAPE(Eval *eval) {
@@ -138,7 +139,8 @@ static void drop_groups(Eval *eval, const float *x, int64_t n, int64_t groups, i
 }
 
 void eval_TOP_K(Eval *eval) {
-    int64_t rows = tensor_rows(&eval->in[0]), n = tensor_columns(&eval->in[0]), k = node_int(eval->node, "k"), groups = node_int(eval->node, "groups");
+    int64_t rows = tensor_rows(&eval->in[0]), n = tensor_columns(&eval->in[0]), k = node_int(eval->node, "k"),
+            groups = node_int(eval->node, "groups");
     uint8_t *taken = ARENA_ARRAY(eval->arena, uint8_t, n);
     for (int64_t r = 0; r < rows; r++) {
         const float *x = (const float *)eval->in[0].data + r * n;
@@ -170,7 +172,8 @@ void eval_GATHER(Eval *eval) {
             eval_error(eval, "index %d is outside the %lld columns", index, (long long)n);
             return;
         }
-        memcpy((char *)eval->out[0].data + (size_t)i * bytes, (const char *)x->data + (size_t)((one ? 0 : i / k * n) + index) * bytes, bytes);
+        memcpy((char *)eval->out[0].data + (size_t)i * bytes, (const char *)x->data + (size_t)((one ? 0 : i / k * n) + index) * bytes,
+               bytes);
     }
 }
 

@@ -1,8 +1,8 @@
 // Inference: what a node's operands and attributes say about its results, or what is wrong with them in the user's terms.
 //
-// The frame is here: operands are checked against the op table, then infer_<ID> is called; and the rules of ops that work element by element, on
-// shapes, or reduce. Ops with weights, attention and calls are in infer_ops.c. A symbol (T, S, R) is always a value's first size, and two
-// different symbols never meet.
+// The frame is here: operands are checked against the op table, then infer_<ID> is called; and the rules of ops that work element by
+// element, on shapes, or reduce. Ops with weights, attention and calls are in infer_ops.c. A symbol (T, S, R) is always a value's first
+// size, and two different symbols never meet.
 #include "ir/internal.h"
 
 #include <math.h>
@@ -15,7 +15,8 @@ bool has(const Infer *infer, int i) { return infer->in[i].rank >= 0; }
 const char *operand_name(const Infer *infer, int i) {
     const Value *value = infer->node->operands[i];
     const OperandSpec *spec = &infer->op->operands[i < infer->op->operand_count ? i : infer->op->operand_count - 1];
-    if (value && (value->kind == VALUE_PARAM || value->kind == VALUE_WEIGHT || spec->variadic)) return value->user_name ? value->user_name : value->name;
+    if (value && (value->kind == VALUE_PARAM || value->kind == VALUE_WEIGHT || spec->variadic))
+        return value->user_name ? value->user_name : value->name;
     return spec->name;
 }
 
@@ -90,7 +91,8 @@ bool expect_vector(Infer *infer, int i, int64_t length, const char *what) {
     const Type *type = &infer->in[i];
     if (type->rank == 1 && type->dims[0] == length) return expect_dtype(infer, i, DT_F32);
     if (type->rank != 1) return infer_error(infer, "%s must be a vector of %lld (%s)", operand_name(infer, i), (long long)length, what);
-    return infer_error(infer, "%s has %lld elements but %s is %lld", operand_name(infer, i), (long long)type->dims[0], what, (long long)length);
+    return infer_error(infer, "%s has %lld elements but %s is %lld", operand_name(infer, i), (long long)type->dims[0], what,
+                       (long long)length);
 }
 
 int infer_axis(Infer *infer, const char *name, int operand) {
@@ -109,7 +111,8 @@ bool broadcast(Infer *infer, const Type *a, const Type *b, Type *out) {
         int ai = i - (rank - a->rank), bi = i - (rank - b->rank);
         int64_t x = ai < 0 ? 1 : a->dims[ai], y = bi < 0 ? 1 : b->dims[bi];
         if (x != y && x != 1 && y != 1)
-            return infer_error(infer, "sizes %s and %s do not match in dimension %d (from the end)", dim_name(x, left), dim_name(y, right), i - rank);
+            return infer_error(infer, "sizes %s and %s do not match in dimension %d (from the end)", dim_name(x, left), dim_name(y, right),
+                               i - rank);
         type.dims[i] = x == 1 ? y : x;
         if (type.dims[i] < 0 && i > 0)
             return infer_error(infer, "%s would not stay the first dimension", dim_name(type.dims[i], left));
@@ -127,7 +130,8 @@ static bool check_operands(Infer *infer) {
     const Node *node = infer->node;
     bool variadic = op->operand_count && op->operands[op->operand_count - 1].variadic;
     int fixed = op->operand_count - variadic;
-    if (!variadic && node->operand_count > fixed) return infer_error(infer, "takes %d operands (%s), not %d", fixed, op->operands_text, node->operand_count);
+    if (!variadic && node->operand_count > fixed)
+        return infer_error(infer, "takes %d operands (%s), not %d", fixed, op->operands_text, node->operand_count);
     for (int i = 0; i < fixed; i++) {
         const OperandSpec *spec = &op->operands[i];
         if (missing_operand(infer, i)) {
@@ -136,7 +140,8 @@ static bool check_operands(Infer *infer) {
             continue;
         }
         const Value *value = node->operands[i];
-        if (value->count) return infer_error(infer, "%s is an array of %d weights; only moe takes one", operand_name(infer, i), value->count);
+        if (value->count)
+            return infer_error(infer, "%s is an array of %d weights; only moe takes one", operand_name(infer, i), value->count);
         infer->in[i] = value->type;
         infer->in[i].dtype = value_dtype(value);
         if (infer->in[i].dtype == DT_CACHE && node->op != OP_ATTEND) return infer_error(infer, "%s is a cache", operand_name(infer, i));
@@ -245,7 +250,8 @@ void infer_CAST(Infer *infer) {
 void infer_CONST(Infer *infer) {
     DType type = (DType)node_int(infer->node, "type");
     double value = node_number(infer->node, "value");
-    if (type != DT_F32 && type != DT_I32 && type != DT_BOOL) infer_error(infer, "a constant is f32, i32 or bool, not %s", dtype_info[type].name);
+    if (type != DT_F32 && type != DT_I32 && type != DT_BOOL)
+        infer_error(infer, "a constant is f32, i32 or bool, not %s", dtype_info[type].name);
     else if (type == DT_I32 && !(value == trunc(value) && fabs(value) <= INT32_MAX)) infer_error(infer, "%.17g is not an i32", value);
     else if (type == DT_BOOL && value != 0 && value != 1) infer_error(infer, "a bool is 0 or 1");
     else infer_result(infer, type_of(type, 0, NULL));

@@ -39,17 +39,20 @@ static bool linear_types(Infer *infer, int x, int w, int b, Type *out) {
     if (!has_columns(infer, x) || !expect_dtype(infer, w, DT_F32)) return false;
     if (weight->rank != 2 && weight->rank != 3) return infer_error(infer, "%s must be [out, in] or [heads, out, in]", w_name);
     if (last_size(in) != last_size(weight))
-        return infer_error(infer, "%s has %lld columns but %s expects %lld", x_name, (long long)last_size(in), w_name, (long long)last_size(weight));
+        return infer_error(infer, "%s has %lld columns but %s expects %lld", x_name, (long long)last_size(in), w_name,
+                           (long long)last_size(weight));
     *out = *in;
     out->dtype = DT_F32;
     out->dims[out->rank - 1] = weight->dims[weight->rank - 2];
     if (weight->rank == 3) {
         if (in->rank < 2 || in->dims[in->rank - 2] != weight->dims[0])
-            return infer_error(infer, "%s has a product for each of %lld heads; %s does not have that many", w_name, (long long)weight->dims[0], x_name);
+            return infer_error(infer, "%s has a product for each of %lld heads; %s does not have that many", w_name,
+                               (long long)weight->dims[0], x_name);
         if (!has(infer, b)) return true;
         const Type *bias = &infer->in[b];
         if (bias->rank != 2 || bias->dims[0] != weight->dims[0] || bias->dims[1] != weight->dims[1])
-            return infer_error(infer, "%s must be [%lld, %lld]", operand_name(infer, b), (long long)weight->dims[0], (long long)weight->dims[1]);
+            return infer_error(infer, "%s must be [%lld, %lld]", operand_name(infer, b), (long long)weight->dims[0],
+                               (long long)weight->dims[1]);
         return expect_dtype(infer, b, DT_F32);
     }
     return expect_vector(infer, b, weight->dims[0], "the output");
@@ -168,10 +171,12 @@ void infer_SOFTMAX(Infer *infer) {
 void infer_TOP_K(Infer *infer) {
     if (!expect_dtype(infer, 0, DT_F32) || !has_columns(infer, 0)) return;
     Type values = infer->in[0];
-    int64_t n = last_size(&values), k = node_int(infer->node, "k"), groups = node_int(infer->node, "groups"), keep = node_int(infer->node, "keep");
+    int64_t n = last_size(&values), k = node_int(infer->node, "k"), groups = node_int(infer->node, "groups"),
+            keep = node_int(infer->node, "keep");
     if (groups < 1 || n % groups) infer_error(infer, "%lld columns cannot be cut into %lld groups", (long long)n, (long long)groups);
     else if (keep < 1 || keep > groups) infer_error(infer, "keep=%lld must be within 1 … groups", (long long)keep);
-    else if (k < 1 || k > n / groups * keep) infer_error(infer, "k=%lld must be within 1 … %lld", (long long)k, (long long)(n / groups * keep));
+    else if (k < 1 || k > n / groups * keep)
+        infer_error(infer, "k=%lld must be within 1 … %lld", (long long)k, (long long)(n / groups * keep));
     else {
         values.dims[values.rank - 1] = k;
         infer_result(infer, values);
@@ -237,7 +242,8 @@ static bool argument_fits(Infer *infer, const Func *callee, const Value *given, 
     bool weight = given->kind == VALUE_PARAM || given->kind == VALUE_WEIGHT;
     if (wanted->kind == VALUE_PARAM && !weight)
         return infer_error(infer, "%s needs a parameter for %s", callee->name, wanted->user_name ? wanted->user_name : wanted->name);
-    bool fits = given->count == wanted->count && type_fits(given, wanted, wanted->kind == VALUE_PARAM ? given->type.dtype : value_dtype(given));
+    bool fits =
+        given->count == wanted->count && type_fits(given, wanted, wanted->kind == VALUE_PARAM ? given->type.dtype : value_dtype(given));
     if (!fits) type_mismatch(infer, callee, given, wanted);
     return fits;
 }
@@ -294,7 +300,8 @@ static bool expert_call(Infer *infer, int e, int first) {
     for (int i = 0; i < callee->param_count; i++) {
         const Value *given = node->operands[first + i], *wanted = callee->params[i];
         const char *name = wanted->user_name ? wanted->user_name : wanted->name;
-        if (given->kind != VALUE_PARAM && given->kind != VALUE_WEIGHT) return infer_error(infer, "%s needs a parameter for %s", callee->name, name);
+        if (given->kind != VALUE_PARAM && given->kind != VALUE_WEIGHT)
+            return infer_error(infer, "%s needs a parameter for %s", callee->name, name);
         if (given->count && given->count != count)
             return infer_error(infer, "%s has %d weights for %lld experts", operand_name(infer, first + i), given->count, (long long)count);
         if (wanted->count || !type_equal(&given->type, &wanted->type)) {
@@ -333,7 +340,8 @@ void infer_MOE_COMBINE(Infer *infer) {
     if (!expect_dtype(infer, 0, DT_F32) || !expect_dtype(infer, 1, DT_F32)) return;
     Type type = infer->in[0];
     const Type *weights = &infer->in[1];
-    if (!type_symbolic(&type) || type.rank < 2 || weights->rank != 2 || weights->dims[0] != type.dims[0] || weights->dims[1] != type.dims[1]) {
+    if (!type_symbolic(&type) || type.rank < 2 || weights->rank != 2 || weights->dims[0] != type.dims[0] ||
+        weights->dims[1] != type.dims[1]) {
         infer_error(infer, "y must be [T, slots, …] and w [T, slots]");
         return;
     }

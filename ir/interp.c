@@ -1,8 +1,8 @@
 // The reference interpreter: nodes of a function in order, each by the evaluator of its op (eval_*.c). This file holds what is around them:
 // frames, bindings of parameters, calls and experts, and the KV caches.
 //
-// A function's values live in its frame's arena and go when it returns. Every execution of an attention in a step takes the next cache of the
-// state, so a layer that is called six times has six caches.
+// A function's values live in its frame's arena and go when it returns. Every execution of an attention in a step takes the next cache of
+// the state, so a layer that is called six times has six caches.
 #include "ir/eval.h"
 
 #include <stdlib.h>
@@ -195,7 +195,8 @@ static Tensor weight_tensor(const Frame *frame, const Value *value) {
 
 // Large weights that an op reads by row are not made into tensors.
 static bool read_by_row(const Node *node, int operand) {
-    return (node->op == OP_LINEAR && operand == 1) || (node->op == OP_EMBEDDING && operand == 1) || (node->op == OP_LINEAR_I8 && operand == 2);
+    return (node->op == OP_LINEAR && operand == 1) || (node->op == OP_EMBEDDING && operand == 1) ||
+           (node->op == OP_LINEAR_I8 && operand == 2);
 }
 
 Tensor eval_operand(Eval *eval, int i) {
@@ -216,7 +217,8 @@ static bool run_node(Frame *frame, const Node *node) {
         if (node->operands[i] && !read_by_row(node, i)) eval.in[i] = eval_operand(&eval, i);
         else if (node->operands[i] && !bound(frame, node->operands[i])) eval.in[i] = eval_operand(&eval, i);
     eval.out = ARENA_ARRAY(frame->arena, Tensor, node->result_count);
-    for (int i = 0; i < node->result_count && node->op != OP_CALL; i++) eval.out[i] = tensor_new(&node->results[i]->type, frame->rows, frame->arena);
+    for (int i = 0; i < node->result_count && node->op != OP_CALL; i++)
+        eval.out[i] = tensor_new(&node->results[i]->type, frame->rows, frame->arena);
     evaluators[node->op](&eval);
     for (int i = 0; i < node->result_count; i++) define(frame, node->results[i], eval.out[i]);
     return eval.ok;
@@ -229,7 +231,8 @@ static Tensor copied(const Tensor *tensor, Arena *arena) {
     return copy;
 }
 
-bool frame_run(Interp *interp, const Func *func, const Tensor *inputs, Weight *const *const *params, const Rows rows[3], Tensor *results, Arena *arena) {
+bool frame_run(Interp *interp, const Func *func, const Tensor *inputs, Weight *const *const *params, const Rows rows[3], Tensor *results,
+               Arena *arena) {
     if (interp->depth == MAX_CALL_DEPTH) {
         diag_error(interp->diags, func->loc, "functions are nested deeper than %d", MAX_CALL_DEPTH);
         return false;
@@ -340,7 +343,8 @@ void eval_MOE(Eval *eval) {
 static bool readable(Weight *const *weights, int count, Diags *diags) {
     for (int i = 0; i < (count ? count : 1); i++)
         if (!weights[i] || (weights[i]->tensor ? !weights[i]->bytes : !weights[i]->data)) {
-            diag_error(diags, NOWHERE, "weight %s has no values here: the module was read without its weight files", weights[i] ? weights[i]->name : "?");
+            diag_error(diags, NOWHERE, "weight %s has no values here: the module was read without its weight files",
+                       weights[i] ? weights[i]->name : "?");
             return false;
         }
     return true;
@@ -350,7 +354,8 @@ static bool check_inputs(const Func *func, const Step *step, const Tensor *input
     for (int i = 0; i < func->input_count; i++) {
         const Type *type = &func->inputs[i]->type;
         bool fits = type_equal(type, &inputs[i].type) && inputs[i].data;
-        for (int d = 0; fits && d < type->rank; d++) fits = inputs[i].dims[d] == (type->dims[d] < 0 ? rows[-1 - type->dims[d]].count : type->dims[d]);
+        for (int d = 0; fits && d < type->rank; d++)
+            fits = inputs[i].dims[d] == (type->dims[d] < 0 ? rows[-1 - type->dims[d]].count : type->dims[d]);
         if (fits) continue;
         diag_error(diags, func->loc, "%s: input %s is not what the function takes", func->name, func->inputs[i]->name);
         return false;
@@ -368,8 +373,8 @@ static bool check_inputs(const Func *func, const Step *step, const Tensor *input
     return true;
 }
 
-bool interp_func(const Func *func, InterpState *state, const Step *step, const Tensor *inputs, Weight *const *const *params, Tensor *results,
-                 Arena *arena, Diags *diags) {
+bool interp_func(const Func *func, InterpState *state, const Step *step, const Tensor *inputs, Weight *const *const *params,
+                 Tensor *results, Arena *arena, Diags *diags) {
     static const Step nothing = {0};
     if (!step) step = &nothing;
     Rows rows[3] = {{step->tokens, step->position, step->sequence}, {.count = step->sequences}, {.count = step->rows}};
@@ -395,7 +400,8 @@ bool interp_func(const Func *func, InterpState *state, const Step *step, const T
     return ok;
 }
 
-bool interp_run(const Module *module, InterpState *state, const Step *step, const Tensor *inputs, Tensor *results, Arena *arena, Diags *diags) {
+bool interp_run(const Module *module, InterpState *state, const Step *step, const Tensor *inputs, Tensor *results, Arena *arena,
+                Diags *diags) {
     if (!module->main) {
         diag_error(diags, NOWHERE, "the module has no main");
         return false;

@@ -1,8 +1,8 @@
 // The IR from text. A line is a module's head, a weight, a function's head, a node, a return or a closing brace; `//` starts a comment.
 //
-// Values are made by the builder, so everything it checks is checked here; then declared types are held against inferred ones, and the module
-// is verified. A mistake is reported and its line skipped; a node that failed still defines its names, so one mistake is one error. The text may
-// be anything: lengths and counts are limited, nothing recurses.
+// Values are made by the builder, so everything it checks is checked here; then declared types are held against inferred ones, and the
+// module is verified. A mistake is reported and its line skipped; a node that failed still defines its names, so one mistake is one error.
+// The text may be anything: lengths and counts are limited, nothing recurses.
 #include "ir/internal.h"
 
 #include <math.h>
@@ -228,7 +228,9 @@ static bool parse_type(Parser *p, Type *type, bool weight) {
     Token at = p->token;
     if (!parse_dtype(p, &type->dtype) || !parse_sizes(p, type->dims, MAX_RANK, &type->rank)) return false;
     if (type_valid(type, weight)) return true;
-    return fail_at(p, &at, weight ? "a weight's sizes must be constant and their product at most 2^44" : "a symbol can only be the first size, and the product must be at most 2^44");
+    return fail_at(p, &at,
+                   weight ? "a weight's sizes must be constant and their product at most 2^44"
+                          : "a symbol can only be the first size, and the product must be at most 2^44");
 }
 
 static Func *find_func(Parser *p, const char *name) {
@@ -300,7 +302,9 @@ static bool parse_data(Parser *p, Weight *weight) {
         double value;
         int64_t whole = 0;
         if (i && !expect_mark(p, ',')) return false;
-        if (dtype == DT_F32 ? !expect_number(p, &value) : !expect_int(p, dtype == DT_I32 ? INT32_MIN : 0, dtype == DT_I32 ? INT32_MAX : 1, &whole)) return false;
+        if (dtype == DT_F32 ? !expect_number(p, &value)
+                            : !expect_int(p, dtype == DT_I32 ? INT32_MIN : 0, dtype == DT_I32 ? INT32_MAX : 1, &whole))
+            return false;
         if (dtype == DT_F32) ((float *)data)[i] = (float)value;
         else if (dtype == DT_I32) ((int32_t *)data)[i] = (int32_t)whole;
         else data[i] = (uint8_t)whole;
@@ -342,7 +346,8 @@ static bool parse_weight_parts(Parser *p, Weight *weight) {
 static bool parse_weight(Parser *p) {
     Weight weight = {.index = -1, .quantize_to = DT_COUNT};
     Token at = p->token;
-    if (!(weight.name = expect(p, T_GLOBAL, "a weight's @name")) || !expect_mark(p, ':') || !parse_type(p, &weight.type, true)) return false;
+    if (!(weight.name = expect(p, T_GLOBAL, "a weight's @name")) || !expect_mark(p, ':') || !parse_type(p, &weight.type, true))
+        return false;
     weight.tensor = weight.name;
     weight.source = weight.type;
     if (!parse_weight_parts(p, &weight)) return false;
@@ -377,7 +382,8 @@ static bool parse_argument(Parser *p, bool param) {
     Layout layout = LAYOUT_NONE;
     Type type;
     if (!name || !expect_mark(p, ':')) return false;
-    if (param && p->token.kind == T_NUMBER && (!expect_int(p, 1, MAX_ARRAY, &count) || !(accept_word(p, "x") || fail(p, "expected x")))) return false;
+    if (param && p->token.kind == T_NUMBER && (!expect_int(p, 1, MAX_ARRAY, &count) || !(accept_word(p, "x") || fail(p, "expected x"))))
+        return false;
     if (!parse_type(p, &type, param) || !parse_decisions(p, param ? &layout : NULL, &place) || !fresh_name(p, name, &at)) return false;
     if ((param ? p->func->param_count : p->func->input_count) == MAX_VALUES) return fail(p, "more than %d here", MAX_VALUES);
     Value *value = param ? func_param(p->func, name, type, (int)count) : func_input(p->func, name, type);
@@ -442,7 +448,8 @@ static bool parse_results(Parser *p, Results *results) {
         int i = results->count;
         if (i == MAX_RESULTS) return fail(p, "more than %d results", MAX_RESULTS);
         results->places[i] = -1;
-        if (!(results->names[i] = expect(p, T_VALUE, "a %name")) || !expect_mark(p, ':') || !parse_type(p, &results->types[i], false)) return false;
+        if (!(results->names[i] = expect(p, T_VALUE, "a %name")) || !expect_mark(p, ':') || !parse_type(p, &results->types[i], false))
+            return false;
         if (!parse_decisions(p, NULL, &results->places[i]) || !fresh_name(p, results->names[i], &at)) return false;
         for (int j = 0; j < i; j++)
             if (strcmp(results->names[i], results->names[j]) == 0) return fail(p, "%%%s is defined twice", results->names[i]);
@@ -496,7 +503,9 @@ static bool parse_value(Parser *p, Value **value) {
     return fail_at(p, &at, "there is no value %%%s", name);
 }
 
-static bool starts_operand(const Parser *p) { return p->token.kind == T_VALUE || p->token.kind == T_GLOBAL || is_mark(p, '[') || is_word(p, "none"); }
+static bool starts_operand(const Parser *p) {
+    return p->token.kind == T_VALUE || p->token.kind == T_GLOBAL || is_mark(p, '[') || is_word(p, "none");
+}
 
 static bool parse_operands(Parser *p, Value ***operands, int *count) {
     int capacity = 0;
@@ -566,7 +575,8 @@ static bool parse_node(Parser *p) {
     if (parse_results(p, &results) && expect_mark(p, '=') && parse_operation(p, &results)) return true;
     for (int i = 0; i < results.count; i++) {   // so that uses of it are no further errors
         Value *value = ARENA_NEW(p->arena, Value);
-        *value = (Value){.kind = VALUE_INPUT, .name = results.names[i], .user_name = results.names[i], .type = results.types[i], .place = -1};
+        *value =
+            (Value){.kind = VALUE_INPUT, .name = results.names[i], .user_name = results.names[i], .type = results.types[i], .place = -1};
         names_add(p->func->names, value->name, value);
     }
     return false;
@@ -629,14 +639,16 @@ static bool parse_line(Parser *p) {
 }
 
 Module *module_parse(Arena *arena, const char *file, const char *text, size_t length, Diags *diags) {
-    Parser p = {.arena = arena, .diags = diags, .file = arena_strdup(arena, file), .at = text, .end = text + length, .line_start = text, .line = 1};
+    Parser p = {
+        .arena = arena, .diags = diags, .file = arena_strdup(arena, file), .at = text, .end = text + length, .line_start = text, .line = 1};
     p.module = module_new(arena, "model");
     diags_add_source(diags, file, text, length);
     int before = diags_errors(diags);
     read_token(&p);
     while (p.token.kind != T_END) {
         p.failed = false;
-        if (p.token.kind != T_LINE && parse_line(&p) && p.token.kind != T_LINE && p.token.kind != T_END) fail(&p, "this does not belong here");
+        if (p.token.kind != T_LINE && parse_line(&p) && p.token.kind != T_LINE && p.token.kind != T_END)
+            fail(&p, "this does not belong here");
         while (p.token.kind != T_LINE && p.token.kind != T_END) read_token(&p);
         if (p.token.kind == T_LINE) read_token(&p);
         if (diags_errors(diags) - before > 1000) return NULL;

@@ -70,7 +70,8 @@ static void print_weight(const Weight *weight, Text *out) {
         type_text(&weight->source, out);
     }
     if (weight->index >= 0) text_printf(out, " index %lld", (long long)weight->index);
-    if (weight->step) text_printf(out, " rows %lld step %lld count %lld", (long long)weight->first, (long long)weight->step, (long long)weight->rows);
+    if (weight->step)
+        text_printf(out, " rows %lld step %lld count %lld", (long long)weight->first, (long long)weight->step, (long long)weight->rows);
     if (weight->transpose) text_puts(out, " transpose");
     if (weight->quantize_to != DT_COUNT) text_printf(out, " quantize %s", dtype_info[weight->quantize_to].name);
     if (weight->layout) text_printf(out, " layout %s", layout_names[weight->layout]);

@@ -1,5 +1,5 @@
-// When do two functions compute the same? Each is written down with its values numbered in order of appearance: operations, types, attributes,
-// operands; names, places and locations are left out. Equal text is an equal structure; callees are compared in turn.
+// When do two functions compute the same? Each is written down with its values numbered in order of appearance: operations, types,
+// attributes, operands; names, places and locations are left out. Equal text is an equal structure; callees are compared in turn.
 #include "ir/internal.h"
 
 #include <string.h>

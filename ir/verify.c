@@ -50,7 +50,8 @@ static bool wrong(Verify *v, const char *format, ...) {
     Text text = {0};
     v->ok = false;
     if (v->func) text_printf(&text, "@%s: ", v->func->name);
-    if (v->node && v->node->result_count && v->node->results && v->node->results[0]) text_printf(&text, "%%%s: ", v->node->results[0]->name);
+    if (v->node && v->node->result_count && v->node->results && v->node->results[0])
+        text_printf(&text, "%%%s: ", v->node->results[0]->name);
     va_list args;
     va_start(args, format);
     text_vprintf(&text, format, args);
@@ -71,7 +72,8 @@ static bool good_name(Verify *v, const char *name, const char *what) {
 static bool sliced_type(Verify *v, const Weight *weight, Type *type) {
     *type = weight->source;
     if (weight->index >= 0) {
-        if (type->rank < 2 || weight->index >= type->dims[0]) return wrong(v, "weight @%s: index %lld is outside its source", weight->name, (long long)weight->index);
+        if (type->rank < 2 || weight->index >= type->dims[0])
+            return wrong(v, "weight @%s: index %lld is outside its source", weight->name, (long long)weight->index);
         memmove(type->dims, type->dims + 1, sizeof *type->dims * (size_t)--type->rank);
         type->dims[type->rank] = 0;
     }
@@ -84,7 +86,8 @@ static bool sliced_type(Verify *v, const Weight *weight, Type *type) {
     }
     if (weight->transpose) {
         if (type->rank < 2) return wrong(v, "weight @%s: nothing to transpose", weight->name);
-        if (dtype_info[type->dtype].block != 1) return wrong(v, "weight @%s: blocks of %s cannot be transposed", weight->name, dtype_info[type->dtype].name);
+        if (dtype_info[type->dtype].block != 1)
+            return wrong(v, "weight @%s: blocks of %s cannot be transposed", weight->name, dtype_info[type->dtype].name);
         int64_t size = type->dims[type->rank - 1];
         type->dims[type->rank - 1] = type->dims[type->rank - 2];
         type->dims[type->rank - 2] = size;
@@ -100,17 +103,22 @@ static bool verify_weight(Verify *v, const Weight *weight, int index) {
     uint64_t bytes;
     Type type;
     if (!good_name(v, weight->name, "a weight")) return false;
-    if (weight->id != index || names_find(v->module->weight_names, weight->name) != weight) return wrong(v, "weight @%s is not where the module looks for it", weight->name);
+    if (weight->id != index || names_find(v->module->weight_names, weight->name) != weight)
+        return wrong(v, "weight @%s is not where the module looks for it", weight->name);
     if (!type_valid(&weight->type, true) || !type_bytes(&weight->type, &bytes))
         return wrong(v, "weight @%s: its rows are no whole blocks of %s, or too many", weight->name, dtype_info[weight->type.dtype].name);
-    if ((unsigned)weight->quantize_to > DT_COUNT || (unsigned)weight->layout >= LAYOUT_COUNT) return wrong(v, "weight @%s: no such type or layout", weight->name);
+    if ((unsigned)weight->quantize_to > DT_COUNT || (unsigned)weight->layout >= LAYOUT_COUNT)
+        return wrong(v, "weight @%s: no such type or layout", weight->name);
     if (!weight->tensor) {
         bool plain = weight->type.dtype == DT_F32 || weight->type.dtype == DT_I32 || weight->type.dtype == DT_BOOL;
         return (weight->data && plain) || wrong(v, "weight @%s has neither a tensor nor values", weight->name);
     }
-    if (!type_valid(&weight->source, true) || !type_bytes(&weight->source, &bytes)) return wrong(v, "weight @%s: its source is no tensor", weight->name);
+    if (!type_valid(&weight->source, true) || !type_bytes(&weight->source, &bytes))
+        return wrong(v, "weight @%s: its source is no tensor", weight->name);
     if (!sliced_type(v, weight, &type)) return false;
-    if (!stored_as(weight->type.dtype, type.dtype)) return wrong(v, "weight @%s is %s but its source %s", weight->name, dtype_info[weight->type.dtype].name, dtype_info[type.dtype].name);
+    if (!stored_as(weight->type.dtype, type.dtype))
+        return wrong(v, "weight @%s is %s but its source %s", weight->name, dtype_info[weight->type.dtype].name,
+                     dtype_info[type.dtype].name);
     type.dtype = weight->type.dtype;
     return type_equal(&type, &weight->type) || wrong(v, "weight @%s: its type is not that of its part of the source", weight->name);
 }
@@ -128,7 +136,8 @@ static void verify_definition(Verify *v, NameSet *names, const Value *value, Val
     if (!names_add(names, value->name, (void *)value)) wrong(v, "%%%s is defined twice", value->name);
     if (value->kind != kind || value->index != index) wrong(v, "%%%s does not know its place", value->name);
     if (!type_valid(&value->type, param) || (param && !type_bytes(&value->type, &bytes))) wrong(v, "%%%s has no valid type", value->name);
-    else if (!param && value->type.dtype != DT_F32 && value->type.dtype != DT_I32 && value->type.dtype != DT_BOOL && value->type.dtype != DT_I8 && value->type.dtype != DT_CACHE)
+    else if (!param && value->type.dtype != DT_F32 && value->type.dtype != DT_I32 && value->type.dtype != DT_BOOL &&
+             value->type.dtype != DT_I8 && value->type.dtype != DT_CACHE)
         wrong(v, "%%%s: a value cannot be %s", value->name, dtype_info[value->type.dtype].name);
     if (value->count < 0 || value->count > MAX_ARRAY || (value->count && !param)) wrong(v, "%%%s is no array", value->name);
     if (value->place < -1 || (unsigned)value->layout >= LAYOUT_COUNT) wrong(v, "%%%s has no valid place or layout", value->name);
@@ -142,7 +151,8 @@ static void verify_weight_operand(Verify *v, const Value *value) {
     }
     for (int i = 0; i < (value->count ? value->count : 1); i++) {
         if (!value->weights || !set_has(&v->weights, value->weights[i])) wrong(v, "a weight is not the module's");
-        else if (!type_equal(&value->weights[i]->type, &value->type)) wrong(v, "weight @%s: the operand has another type", value->weights[i]->name);
+        else if (!type_equal(&value->weights[i]->type, &value->type))
+            wrong(v, "weight @%s: the operand has another type", value->weights[i]->name);
         else continue;
         return;
     }
@@ -152,10 +162,13 @@ static bool verify_attrs(Verify *v, const Node *node, const OpInfo *op) {
     if (node->attr_count != op->attr_count) return wrong(v, "%s has %d attributes, not %d", op->name, op->attr_count, node->attr_count);
     for (int i = 0; i < op->attr_count; i++) {
         const Attr *attr = &node->attrs[i];
-        if (!attr->name || strcmp(attr->name, op->attrs[i].name) != 0 || attr->kind != op->attrs[i].kind) return wrong(v, "%s: attribute %d is not %s", op->name, i, op->attrs[i].name);
+        if (!attr->name || strcmp(attr->name, op->attrs[i].name) != 0 || attr->kind != op->attrs[i].kind)
+            return wrong(v, "%s: attribute %d is not %s", op->name, i, op->attrs[i].name);
         if (attr->kind == 'e' && !attr->text) return wrong(v, "%s: %s is empty", op->name, attr->name);
-        if (attr->kind == 'g' && (!attr->func || !set_has(&v->funcs, attr->func))) return wrong(v, "%s: its function does not come before this one", op->name);
-        if (attr->size_count < 0 || attr->size_count > (int)COUNT_OF(attr->sizes)) return wrong(v, "%s: %s has too many sizes", op->name, attr->name);
+        if (attr->kind == 'g' && (!attr->func || !set_has(&v->funcs, attr->func)))
+            return wrong(v, "%s: its function does not come before this one", op->name);
+        if (attr->size_count < 0 || attr->size_count > (int)COUNT_OF(attr->sizes))
+            return wrong(v, "%s: %s has too many sizes", op->name, attr->name);
     }
     return true;
 }
@@ -233,7 +246,8 @@ static void verify_func(Verify *v, const Func *func) {
     v->node = NULL;
     if (func->result_count < 1) wrong(v, "returns nothing");
     for (int i = 0; i < func->result_count; i++)
-        if (!func->results[i] || func->results[i]->kind == VALUE_WEIGHT || !set_has(&v->defined, func->results[i])) wrong(v, "returns a value that is not its own");
+        if (!func->results[i] || func->results[i]->kind == VALUE_WEIGHT || !set_has(&v->defined, func->results[i]))
+            wrong(v, "returns a value that is not its own");
         else if (func->results[i]->kind == VALUE_PARAM) wrong(v, "returns its parameter %%%s", func->results[i]->name);
     if (func == v->module->main && func->param_count) wrong(v, "main has no parameters");
     verify_depth(v, func);
@@ -249,8 +263,10 @@ bool module_verify(const Module *module, Diags *diags) {
         set_add(&v, &v.weights, module->weights[i]);
     }
     for (int i = 0; i < module->func_count; i++) verify_func(&v, module->funcs[i]);
-    if (module->main && (!module->func_count || module->funcs[module->func_count - 1] != module->main)) wrong(&v, "main is not the last function");
-    if (module->context < 1 || module->max_tokens < 1 || module->max_rows < 1 || module->max_sequences < 1) wrong(&v, "the sizes of a step must be positive");
+    if (module->main && (!module->func_count || module->funcs[module->func_count - 1] != module->main))
+        wrong(&v, "main is not the last function");
+    if (module->context < 1 || module->max_tokens < 1 || module->max_rows < 1 || module->max_sequences < 1)
+        wrong(&v, "the sizes of a step must be positive");
     arena_free(scratch);
     return v.ok;
 }

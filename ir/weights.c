@@ -1,7 +1,7 @@
 // Rows of a weight as the graph sees it: where they lie in the source tensor after `index`, `rows` and `transpose`, and their values.
 //
-// The source, less its index, is a row-major array whose last dimension is a row. A slice takes some of its first dimension: of a matrix, rows;
-// of a stack of matrices, matrices; of a vector, elements.
+// The source, less its index, is a row-major array whose last dimension is a row. A slice takes some of its first dimension: of a matrix,
+// rows; of a stack of matrices, matrices; of a vector, elements.
 #include "ir/dequant.h"
 
 #include <stdlib.h>

@@ -1,5 +1,5 @@
-// Every storage format against gguf's Python reference (fixtures/dequant.bin), codes and scales against values, 16-bit floats both ways, and rows of
-// sliced and transposed weights.
+// Every storage format against gguf's Python reference (fixtures/dequant.bin), codes and scales against values, 16-bit floats both ways,
+// and rows of sliced and transposed weights.
 #include "ir_test.h"
 
 #include <math.h>
@@ -20,7 +20,8 @@ static void assert_grouped(DType dtype, const void *bytes, const float *values, 
         if (format.bits == 4) assert_in_range(codes[k], 0, 15);
         float product = scales[g] * (format.table ? format.table[codes[k]] : (float)codes[k]);
         float value = format.has_minimum ? product + minimums[g] : product;
-        if (!same_bits(value, values[k])) fail_msg("%s: element %d is %g, not %g", dtype_info[dtype].name, (int)k, (double)value, (double)values[k]);
+        if (!same_bits(value, values[k]))
+            fail_msg("%s: element %d is %g, not %g", dtype_info[dtype].name, (int)k, (double)value, (double)values[k]);
         if (format.scale_is_f16) assert_true(same_bits(f16_to_f32(f32_to_f16(scales[g])), scales[g]));
         if (!format.has_minimum) assert_true(minimums[g] == 0);
     }
@@ -45,7 +46,8 @@ static void formats(void **state) {
         memcpy(expected, data + bytes, elements * sizeof(float));
         dequantize_row(dtype, data, got, elements);
         for (uint32_t i = 0; i < elements; i++)
-            if (!same_bits(expected[i], got[i])) fail_msg("%s: element %u is %g, not %g", dtype_info[dtype].name, i, (double)got[i], (double)expected[i]);
+            if (!same_bits(expected[i], got[i]))
+                fail_msg("%s: element %u is %g, not %g", dtype_info[dtype].name, i, (double)got[i], (double)expected[i]);
         assert_grouped(dtype, data, got, elements);
         free(expected);
         free(got);

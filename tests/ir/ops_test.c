@@ -66,10 +66,13 @@ static void assert_output(const char *name, const Tensor *tensor, const Numbers 
     for (int d = 0; d < tensor->type.rank; d++) assert_int_equal(tensor->dims[d], expected->dims[d]);
     for (int i = 0; i < expected->count; i++) scale = fmax(scale, fabs(expected->values[i]));
     for (int i = 0; i < expected->count; i++) {
-        double got = tensor->type.dtype == DT_F32 ? ((float *)tensor->data)[i] : tensor->type.dtype == DT_I32 ? ((int32_t *)tensor->data)[i] : ((uint8_t *)tensor->data)[i];
+        double got = tensor->type.dtype == DT_F32   ? ((float *)tensor->data)[i]
+                     : tensor->type.dtype == DT_I32 ? ((int32_t *)tensor->data)[i]
+                                                    : ((uint8_t *)tensor->data)[i];
         // Nearly the rounded value itself: one unit in the last place, or tiny beside the largest where sums cancel.
         double tolerance = fmax(fabs(expected->values[i]) * 1.3e-7, scale * 1e-9);
-        if (!(fabs(got - expected->values[i]) <= tolerance)) fail_msg("%s: element %d is %.9g, not %.9g", name, i, got, expected->values[i]);
+        if (!(fabs(got - expected->values[i]) <= tolerance))
+            fail_msg("%s: element %d is %.9g, not %.9g", name, i, got, expected->values[i]);
     }
 }
 

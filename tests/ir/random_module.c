@@ -1,4 +1,5 @@
-// Random modules: an op, operands and attributes are drawn; what the builder refuses is drawn again. Sizes come from a small set, so that much fits.
+// Random modules: an op, operands and attributes are drawn; what the builder refuses is drawn again. Sizes come from a small set, so that
+// much fits.
 #include "random_module.h"
 
 #include <string.h>
@@ -138,7 +139,8 @@ static Node *random_attention(Random *r, Func *func, OpId op) {
     Attr attrs[] = {attr_number("window", below(r, 3)), attr_number("causal", below(r, 2)), attr_number("scale", 0.5)};
     if (r->value_count > MOST_VALUES - 32) return NULL;
     Value *q = value_like(r, func, (Type){DT_F32, 3, {DIM_T, kv_heads * (1 + below(r, 2)), d}});
-    Value *k = value_like(r, func, (Type){DT_F32, 3, {DIM_T, kv_heads, d}}), *v = value_like(r, func, (Type){DT_F32, 3, {DIM_T, kv_heads, d_v}});
+    Value *k = value_like(r, func, (Type){DT_F32, 3, {DIM_T, kv_heads, d}}),
+          *v = value_like(r, func, (Type){DT_F32, 3, {DIM_T, kv_heads, d_v}});
     if (op == OP_ATTENTION) return func_node(func, op, (Value *[]){q, k, v}, 3, attrs, 3, NULL, NOWHERE, r->diags);
     Node *write = func_node(func, OP_CACHE_WRITE, (Value *[]){k, v}, 2, NULL, 0, NULL, NOWHERE, r->diags);
     return write ? func_node(func, op, (Value *[]){q, write->results[0]}, 2, attrs, 3, NULL, NOWHERE, r->diags) : NULL;
@@ -205,7 +207,8 @@ static void random_func(Random *r, bool main, int *made) {
     func->kernel = !main && below(r, 3) == 0;
     r->expert = !main && below(r, 2);
     for (int i = 0, n = r->expert ? 1 : 1 + below(r, 3); i < n; i++)
-        r->values[r->value_count++] = func_input(func, "x", random_type(r, r->expert || below(r, 3) ? DT_F32 : DT_I32, true, 1 + below(r, 2), 3));
+        r->values[r->value_count++] =
+            func_input(func, "x", random_type(r, r->expert || below(r, 3) ? DT_F32 : DT_I32, true, 1 + below(r, 2), 3));
     for (int i = 0, n = below(r, 6); i < n; i++) {
         Type type = random_type(r, DT_F32, false, 1, 3);
         type.dtype = weight_dtype(r, &type.dims[type.rank - 1]);
@@ -235,7 +238,8 @@ static void random_func(Random *r, bool main, int *made) {
     Value *returned[2];
     for (int i = 0; i < results; i++) {
         returned[i] = r->values[below(r, r->value_count)];
-        if (r->expert && (returned[i]->type.dtype != DT_F32 || !returned[i]->type.rank || returned[i]->type.dims[0] != DIM_T)) returned[i] = func->inputs[0];
+        if (r->expert && (returned[i]->type.dtype != DT_F32 || !returned[i]->type.rank || returned[i]->type.dims[0] != DIM_T))
+            returned[i] = func->inputs[0];
     }
     func_return(func, returned, results);
     if (r->decisions) func->frame_bytes = below(r, 3) * 64, func->row_factor = 1 + below(r, 3);

@@ -1,5 +1,5 @@
-// The interpreter over several steps: prefilling n tokens equals n steps of one, a sequence's company changes nothing, a layer that is called twice
-// has two caches, and what cannot be run is said.
+// The interpreter over several steps: prefilling n tokens equals n steps of one, a sequence's company changes nothing, a layer that is
+// called twice has two caches, and what cannot be run is said.
 #include "ir_test.h"
 
 #include "ir/interp.h"
@@ -37,7 +37,8 @@ static void world_free(World *world) {
 }
 
 // Runs rows given as (sequence, position, token); results [rows, 4].
-static const float *run(World *world, InterpState *state, int rows, const int32_t *sequence, const int32_t *position, const int32_t *tokens) {
+static const float *run(World *world, InterpState *state, int rows, const int32_t *sequence, const int32_t *position,
+                        const int32_t *tokens) {
     int32_t first[8] = {0};
     int sequences = 0;
     for (int t = 0; t < rows; t++)
@@ -94,7 +95,8 @@ static void refused(void **unused) {
     interp_state_free(state);
     world_free(&world);
 
-    world = world_new("weight @e : f32[4, 4]\nmain @m(%tokens: i32[T]) -> f32[T, 4] {\n  %x: f32[T, 4] = embedding %tokens, @e\n  return %x\n}\n");
+    world = world_new(
+        "weight @e : f32[4, 4]\nmain @m(%tokens: i32[T]) -> f32[T, 4] {\n  %x: f32[T, 4] = embedding %tokens, @e\n  return %x\n}\n");
     state = interp_state_new(1);
     assert_null(run(&world, state, 1, zero, zero, zero));
     assert_messages(world.diags, "error: weight e has no values here: the module was read without its weight files\n");
@@ -103,6 +105,7 @@ static void refused(void **unused) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(prefill_equals_decode), cmocka_unit_test(company_changes_nothing), cmocka_unit_test(refused)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(prefill_equals_decode), cmocka_unit_test(company_changes_nothing),
+                                       cmocka_unit_test(refused)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
