@@ -26,3 +26,7 @@ utf8proc_ssize_t utf8proc_map(const utf8proc_uint8_t *s, utf8proc_ssize_t n, utf
 }
 utf8proc_ssize_t utf8proc_iterate(const utf8proc_uint8_t *s, utf8proc_ssize_t n, utf8proc_int32_t *c) { return none(), (void)s, (void)c, n; }
 utf8proc_ssize_t utf8proc_encode_char(utf8proc_int32_t c, utf8proc_uint8_t *d) { return none(), (void)d, c; }
+utf8proc_bool utf8proc_grapheme_break_stateful(utf8proc_int32_t a, utf8proc_int32_t b, utf8proc_int32_t *state) {
+    return none(), (void)state, a == b;
+}
+int utf8proc_charwidth(utf8proc_int32_t c) { return none(), (int)c; }

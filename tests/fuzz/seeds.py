@@ -10,12 +10,14 @@ import glob
 import json
 import os
 import re
+import shutil
 import struct
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 OUT = sys.argv[1]
+shutil.rmtree(OUT, ignore_errors=True)
 
 
 def put(target, name, data):
