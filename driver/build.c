@@ -61,7 +61,8 @@ static void describe(Build *build, const char *path) {
     add_record(meta, "chat.generation", model->chat_generation);
     for (int i = 0; i < model->stop_count; i++)
         add_record(meta, "stop", model->stops[i]);
-    add_record(meta, "source", path);
+    const char *slash = strrchr(path, '/');   // the name alone: a program is passed on, and its maker's folders are nobody's business
+    add_record(meta, "source", slash && slash[1] ? slash + 1 : path);
 }
 
 // Everything but the weights.

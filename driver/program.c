@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -30,22 +31,25 @@ static bool take_code(Program *program, Jit *jit, Diags *diags) {
     return true;
 }
 
-static bool take_blob(Program *program, const char *path, Diags *diags) {
+static Blob *open_blob(const char *path, Diags *diags) {
     tn_failure failure = {0};
-    Blob *any = tn_blob_open(path, NULL, &failure);
-    if (any) {
-        program->program.blob_hash = tn_blob_hash(any);
-        size_t length;
-        tn_blob_section(any, SECTION_WEIGHTS, &length);
-        program->blob = any;
-        if (length == program->program.weights_bytes)
-            return true;
-        tn_fail(&failure, TN_BAD_INPUT, "%s: the packed weights do not belong to this code", path);
-        tn_blob_close(any);
-        program->blob = NULL;
-    }
-    diag_error(diags, NOWHERE, "%s", failure.text);
-    return false;
+    Blob *blob = tn_blob_open(path, NULL, &failure);
+    if (!blob)
+        diag_error(diags, NOWHERE, "%s", failure.text);
+    return blob;
+}
+
+// The blob becomes the program's, which takes its hash.
+static bool take_blob(Program *program, Blob *blob, Diags *diags) {
+    if (!blob)
+        return false;
+    size_t length;
+    tn_blob_section(blob, SECTION_WEIGHTS, &length);
+    program->blob = blob;
+    program->program.blob_hash = tn_blob_hash(blob);
+    if (length != program->program.weights_bytes)
+        diag_error(diags, FILE_LOC(tn_blob_file(blob)), "the packed weights do not belong to this code");
+    return length == program->program.weights_bytes;
 }
 
 static char *in_folder(const Cache *cache, const char *name) {
@@ -78,7 +82,8 @@ static bool warm(Program *program, const Cache *cache, const char *manifest, con
         return false;
     char *code = in_folder(cache, code_name), *blob = in_folder(cache, blob_name);
     Diags *quiet = diags_new();   // whatever is wrong here: it is made again
-    bool done = cache_touch(code) && cache_touch(blob) && take_code_file(program, code, quiet) && take_blob(program, blob, quiet);
+    bool done = cache_touch(code) && cache_touch(blob) && take_code_file(program, code, quiet) &&
+                take_blob(program, open_blob(blob, quiet), quiet);
     if (done)
         cache_touch(manifest);
     else
@@ -119,55 +124,82 @@ static void keep_code(char *path, const Text *object) {
     diags_free(quiet);
 }
 
-static bool make_code(Program *program, const Build *build, char *path, Diags *diags) {
-    if (path && cache_touch(path)) {
-        Diags *quiet = diags_new();
-        bool done = take_code_file(program, path, quiet);
-        diags_free(quiet);
-        if (done)
-            return true;
+// The code that the cache has, if it does.
+static bool cached_code(Program *program, const char *path) {
+    if (!path || !cache_touch(path))
+        return false;
+    Diags *quiet = diags_new();
+    bool done = take_code_file(program, path, quiet);
+    diags_free(quiet);
+    return done;
+}
+
+// Clang runs in a thread of its own while the weights are packed; its messages are kept apart until it has ended.
+typedef struct { const Build *build; Text object; Diags *diags; bool done; pthread_t thread; } CodeJob;
+
+static void *compile_thread(void *argument) {
+    CodeJob *job = argument;
+    job->done = build_code(job->build, EMIT_OBJECT, 0, &job->object, job->diags);
+    return NULL;
+}
+
+static void code_begin(CodeJob *job, const Build *build) {
+    *job = (CodeJob){.build = build, .diags = diags_new()};
+    if (pthread_create(&job->thread, NULL, compile_thread, job) != 0) {
+        job->thread = pthread_self();
+        compile_thread(job);
     }
-    Text object = {0};
-    bool done = build_code(build, EMIT_OBJECT, 0, &object, diags) && take_code(program, jit_load(object.data, object.length, diags), diags);
+}
+
+static bool code_end(CodeJob *job, Program *program, char *path) {
+    if (!pthread_equal(job->thread, pthread_self()))
+        pthread_join(job->thread, NULL);
+    bool done = job->done && take_code(program, jit_load(job->object.data, job->object.length, job->diags), job->diags);
     if (done && path)
-        keep_code(path, &object);
-    text_free(&object);
+        keep_code(path, &job->object);
+    diags_print(job->diags, stderr);
+    diags_free(job->diags);
+    text_free(&job->object);
     return done;
 }
 
 // Packed weights in a file without a name, for a run that keeps nothing.
-bool program_blob_unnamed(Program *program, const BlobPart *parts, int part_count, Diags *diags) {
+static Blob *blob_unnamed(const BlobPart *parts, int part_count, Diags *diags) {
     const char *folder = getenv("TMPDIR");
     Text path = {0};
     uint64_t hash, length;
     text_printf(&path, "%s/.tenon.XXXXXX", folder && *folder ? folder : "/tmp");
     int fd = mkostemp(path.data, O_CLOEXEC);
-    bool done = fd >= 0;
-    if (!done)
+    Blob *blob = NULL;
+    if (fd < 0)
         diag_error(diags, FILE_LOC(path.data), "no file for the packed weights: %s", strerror(errno));
-    else
+    else {
         unlink(path.data);
-    char name[40];
-    snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
-    done = done && blob_write(fd, path.data, 0, parts, part_count, &hash, &length, diags) && take_blob(program, name, diags);
-    if (fd >= 0)
+        char name[40];
+        snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
+        if (blob_write(fd, path.data, 0, parts, part_count, &hash, &length, diags))
+            blob = open_blob(name, diags);
         close(fd);   // the mapping stays
+    }
     text_free(&path);
-    return done;
+    return blob;
 }
 
-static bool make_blob(Program *program, const Build *build, const char *path, Diags *diags) {
+bool program_blob_unnamed(Program *program, const BlobPart *parts, int part_count, Diags *diags) {
+    return take_blob(program, blob_unnamed(parts, part_count, diags), diags);
+}
+
+// Packs the weights, unless the cache has them, and opens them.
+static bool make_blob(Blob **blob, const Build *build, const char *path, Diags *diags) {
+    uint64_t hash, length;
     if (!path)
-        return program_blob_unnamed(program, build->parts, build->part_count, diags);
+        return (*blob = blob_unnamed(build->parts, build->part_count, diags));
     if (cache_touch(path)) {
         Diags *quiet = diags_new();
-        bool done = take_blob(program, path, quiet);
+        *blob = open_blob(path, quiet);
         diags_free(quiet);
-        if (done)
-            return true;
     }
-    uint64_t hash, length;
-    return blob_file(path, build->parts, build->part_count, &hash, &length, diags) && take_blob(program, path, diags);
+    return *blob || (blob_file(path, build->parts, build->part_count, &hash, &length, diags) && (*blob = open_blob(path, diags)));
 }
 
 static void remember(const char *manifest, const Text *key, const Text *files, const char *code, const char *blob) {
@@ -188,7 +220,17 @@ static bool cold(Program *program, const Build *build, const char *path, const C
         code = code_name(build, cache, key);
         blob = cache_name(cache, 'w', cache_key(&what), ".weights");
     }
-    bool done = make_code(program, build, code, diags) && make_blob(program, build, blob, diags);
+    Blob *packed = NULL;
+    CodeJob job;
+    bool have = cached_code(program, code);
+    if (!have)
+        code_begin(&job, build);
+    bool done = make_blob(&packed, build, blob, diags);
+    done = (have || code_end(&job, program, code)) && done;
+    if (done)
+        done = take_blob(program, packed, diags);
+    else
+        tn_blob_close(packed);
     struct stat info;
     if (done && code && stat(blob, &info) == 0 && (uint64_t)info.st_size > cache->limit) {
         unlink(blob);   // the mapping stays
