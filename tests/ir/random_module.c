@@ -253,3 +253,16 @@ Module *random_module(Arena *arena, uint64_t seed, bool decisions, int *made) {
     diags_free(r.diags);
     return r.module;
 }
+
+void random_values(Module *module, uint64_t seed) {
+    Random r = {.state = seed};
+    for (int i = 0; i < module->weight_count; i++) {
+        Weight *weight = module->weights[i];
+        uint64_t bytes;
+        if (!weight->tensor || !type_bytes(&weight->source, &bytes)) continue;
+        unsigned char *data = arena_alloc(module->arena, bytes);
+        // Halves of every format's scales and floats stay small: bytes with the high bits of their exponents clear.
+        for (uint64_t b = 0; b < bytes; b++) data[b] = (unsigned char)(next(&r) & 0x3F);
+        weight->bytes = data;
+    }
+}

@@ -3,6 +3,7 @@
 #include "ir_test.h"
 
 #include "ir/interp.h"
+#include "random_module.h"
 
 static const char model[] =
     "weight @embed : f32[5, 4] = [0.1, -1, 0.5, 2, 1, 0.25, -0.5, 0.75, -1, 1, 0.3, 0.2, 0.9, -0.2, 0.4, -2, 0.6, 0.7, -0.8, 1.5]\n"
@@ -104,8 +105,50 @@ static void refused(void **unused) {
     world_free(&world);
 }
 
+// Random modules run, or say why not; twice the same.
+static void random_modules(void **unused) {
+    (void)unused;
+    int ran = 0;
+    for (uint64_t seed = 0; seed < 120; seed++) {
+        World world = {arena_new(), diags_new(), NULL};
+        world.module = random_module(world.arena, seed, false, NULL);
+        random_values(world.module, seed);
+        enum { ROWS = 3 };
+        int32_t position[ROWS] = {0, 1, 0}, sequence[ROWS] = {0, 0, 1}, first[] = {0, 2, 3}, keep[] = {1};
+        Step step = {.tokens = ROWS, .sequences = 2, .rows = 1, .position = position, .sequence = sequence, .first = first, .keep = keep};
+        const Func *main = world.module->main;
+        Tensor *in = ARENA_ARRAY(world.arena, Tensor, main->input_count), out[2][2] = {{{.data = NULL}}};
+        for (int i = 0; i < main->input_count; i++) {
+            in[i].type = main->inputs[i]->type;
+            memcpy(in[i].dims, in[i].type.dims, sizeof in[i].dims);
+            in[i].dims[0] = ROWS;
+            int64_t count = ROWS * type_row_elements(&in[i].type);
+            in[i].data = ARENA_ARRAY(world.arena, float, count);
+            for (int64_t e = 0; e < count; e++)   // numbers that are good as indices, too
+                if (in[i].type.dtype == DT_I32) ((int32_t *)in[i].data)[e] = (int32_t)(e % 2 * (int64_t)(seed % 2));
+                else ((float *)in[i].data)[e] = (float)((e * 37 + (int64_t)seed) % 19 - 9) / 4;
+        }
+        bool ok[2];
+        for (int run = 0; run < 2; run++) {
+            InterpState *state = interp_state_new(2);
+            ok[run] = interp_run(world.module, state, &step, in, out[run], world.arena, world.diags);
+            interp_state_free(state);
+        }
+        assert_true(ok[0] == ok[1] && ok[0] == (diags_errors(world.diags) == 0));
+        ran += ok[0];
+        for (int i = 0; ok[0] && i < main->result_count; i++) {
+            int64_t bytes = type_row_elements(&main->results[i]->type) * (main->results[i]->type.dtype == DT_F32 ? 4 : 1);
+            if (main->results[i]->type.dtype != DT_CACHE) assert_memory_equal(out[0][i].data, out[1][i].data, bytes);
+        }
+        world_free(&world);
+    }
+    print_message("%d of 120 ran\n", ran);
+    assert_true(ran >= 60);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(prefill_equals_decode), cmocka_unit_test(company_changes_nothing),
-                                       cmocka_unit_test(refused)};
+                                       cmocka_unit_test(refused),
+                                       cmocka_unit_test(random_modules)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
