@@ -132,7 +132,7 @@ static void stored_rows(const Weight *weight, int64_t row, int64_t n, float *to)
     int64_t columns = weight->type.rank ? weight->type.dims[weight->type.rank - 1] : 1, elements = n * columns;
     DType stored = weight->quantize_to != DT_COUNT ? weight->quantize_to : weight->type.dtype;
     weight_rows_f32(weight, row, n, to);
-    if (!weight->tensor || stored == weight->source.dtype) return;
+    if (stored == (weight->tensor ? weight->source.dtype : weight->type.dtype)) return;
     if (stored == DT_F16)
         for (int64_t i = 0; i < elements; i++) to[i] = f16_to_f32(f32_to_f16(to[i]));
     if (stored == DT_BF16)
