@@ -253,9 +253,13 @@ static bool drop_unused_results(Module *module, Func *func) {
 // ---- the pass ------------------------------------------------------------------------------------------------------------------------------
 
 static bool clean_func(Module *module, Func *func) {
-    bool changed = simplify(func) | merge_repeated(func) | drop_unused_nodes(func);
+    bool changed = simplify(func);
+    changed |= merge_repeated(func);
+    changed |= drop_unused_nodes(func);
     if (func == module->main) return changed;
-    return changed | drop_unused_params(module, func) | drop_unused_results(module, func);
+    changed |= drop_unused_params(module, func);
+    changed |= drop_unused_results(module, func);
+    return changed;
 }
 
 static void drop_unused_weights(Module *module) {

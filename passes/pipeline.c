@@ -72,8 +72,10 @@ enum { MOST_PASSES = 64 };
 
 // Passes named in `only` run in the order they are named there; otherwise all of the table but the skipped ones.
 static int plan_passes(const PassOptions *options, const Pass *plan[MOST_PASSES], Diags *diags) {
-    if (!names_known(options->only, "none", diags) | !names_known(options->skip, "", diags) | !names_known(options->print_after, "all", diags))
-        return -1;
+    bool known = names_known(options->only, "none", diags);
+    known &= names_known(options->skip, "", diags);
+    known &= names_known(options->print_after, "all", diags);
+    if (!known) return -1;
     int count = 0;
     if (options->only) {
         const char *list = options->only;
