@@ -86,9 +86,11 @@ static void assign(Frame *frame, const Statement *statement, Datum value) {
 static void run_statement(Frame *frame, const Statement *statement) {
     Datum *values = ARENA_ARRAY(frame->arena, Datum, statement->value_count);
     bool single = statement->value_count == 1;
-    for (int i = 0; i < statement->value_count; i++)
-        values[i] = lower_expr(frame, statement->values[i], single ? statement->targets : statement->targets + (i < statement->target_count ? i : 0),
-                               single ? statement->target_count : i < statement->target_count ? 1 : 0);
+    for (int i = 0; i < statement->value_count; i++) {
+        bool has_name = single ? statement->target_count > 0 : i < statement->target_count;
+        const char *const *names = has_name ? &statement->targets[single ? 0 : i] : NULL;
+        values[i] = lower_expr(frame, statement->values[i], names, !has_name ? 0 : single ? statement->target_count : 1);
+    }
     if (statement->returns) {
         frame->returned = true;
         frame->results = values;
