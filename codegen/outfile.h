@@ -9,5 +9,6 @@ bool outfile_open(OutFile *file, const char *out, Diags *diags);
 // Gives the file its name, and 0666 or (executable) 0777 less the umask. The file is gone when this fails.
 bool outfile_keep(OutFile *file, bool executable, Diags *diags);
 void outfile_drop(OutFile *file);                                   // removes it
+void outfile_drop_all(void);                                        // those that are open: for a signal handler, before the process ends
 
 #endif

@@ -2,7 +2,6 @@
 #include "driver/build.h"
 
 static int run(const Command *command, int argc, char **argv) {
-    tn_guard_install();
     return run_command_line(command, argc, argv, true);
 }
 

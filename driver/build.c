@@ -7,6 +7,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static void timing(const BuildOptions *options, const char *what, double began) {
     if (options->timing)
@@ -79,6 +80,24 @@ static bool collect_parts(Build *build, const char *path, Diags *diags) {
     return true;
 }
 
+// ---- mapped files -----------------------------------------------------------------------------------------------------
+
+// Names the model's mapped weight files for the message about one that is cut short while it is read. Tensors of a file mostly come together.
+static void guard_files(const Provider *weights, bool on) {
+    const void *last = NULL;
+    for (int i = 0; weights && i < weights->count; i++) {
+        const TensorInfo *tensor = &weights->tensors[i];
+        const char *base = (const char *)tensor->bytes - tensor->offset;
+        struct stat info;
+        if (!tensor->bytes || !tensor->file || base == last)
+            continue;
+        last = base;
+        tn_guard_remove(base);
+        if (on && stat(tensor->file, &info) == 0)
+            tn_guard_add(tensor->file, base, (size_t)info.st_size, 0);
+    }
+}
+
 // ---- the sequence ---------------------------------------------------------------------------------------------------
 
 static bool load(Build *build, const char *path, Diags *diags) {
@@ -88,6 +107,8 @@ static bool load(Build *build, const char *path, Diags *diags) {
     double began = seconds_now();
     build->model = model_open(build->arena, path, diags);
     timing(build->options, "model", began);
+    if (build->model)
+        guard_files(build->model->weights, true);
     return build->model && collect_parts(build, path, diags);
 }
 
@@ -137,8 +158,10 @@ bool build_code(const Build *build, EmitKind kind, uint64_t blob_hash, Text *out
 void build_close(Build *build) {
     if (build->plan)
         plan_free(build->plan);
-    if (build->model)
+    if (build->model) {
+        guard_files(build->model->weights, false);
         model_close(build->model);
+    }
     text_free(&build->meta);
     text_free(&build->tokenizer);
     arena_free(build->arena);

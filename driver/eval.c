@@ -1,7 +1,7 @@
 // tenon eval: how good is this model on a text, and how near is it to another.
 //
-// Teacher-forced: the text is cut into windows of the context; each window is one sequence (begun as the model wants it), and every token after the
-// first is scored by the logits before it. Perplexity is exp of the mean negative log likelihood. Against another model, the base, both see the
+// Teacher-forced: the text is cut into windows of the context; each window is one sequence, begun with the model's own begin token if it has one,
+// and every token of the text is scored by the logits before it (the first of a window only after a begin token). Perplexity is exp of the mean negative log likelihood. Against another model, the base, both see the
 // same ids: KL(base ‖ model) is the mean over positions of Σ p·(log p − log q), and top-1 agreement how often the likeliest token is the same.
 #include "driver/build.h"
 #include "runtime/engine.h"
@@ -19,6 +19,7 @@ typedef struct {
 } Eval;
 
 typedef struct { Program program; tn_engine *engine; const char *path; } Side;
+typedef struct { int *ids, count; } Ids;
 
 typedef struct {
     int64_t tokens, windows, agree;
@@ -105,65 +106,79 @@ static bool run_window(Side *side, const int *ids, int count, void (*take)(void 
     return done;
 }
 
-typedef struct { Score *score; const int *ids; int count, width; float *base; bool store; } Window;
+typedef struct { Score *score; int *ids; int count, prefix, width; float *base; bool store; } Window;
 
 static void take_row(void *to, int position, const float *row) {
     Window *window = to;
     size_t width = (size_t)window->width;
     if (window->store)
         memcpy(window->base + (size_t)position * width, row, width * sizeof *row);
-    else if (position + 1 < window->count)
+    else if (position + 1 < window->count && position + 1 >= window->prefix)
         score_row(window->score, row, window->base ? window->base + (size_t)position * width : NULL, window->width, window->ids[position + 1]);
 }
 
-static bool score_text(const Eval *eval, Side *side, Side *base, const int *ids, int count, Score *score, Diags *diags) {
-    int window = tn_context(side->engine), width = tn_width(side->engine);
-    if (base && tn_context(base->engine) < window)
-        window = tn_context(base->engine);
-    if (!eval->context && window > 512)
-        window = 512;
-    float *rows = base ? malloc((size_t)window * (size_t)width * sizeof *rows) : NULL;
-    if (base && !rows) {
-        diag_error(diags, NOWHERE, "no memory for the logits of %d tokens", window);
-        return false;
-    }
+// The tokens in a window: what both contexts hold, 512 unless --ctx says otherwise.
+static int window_size(const Eval *eval, const Side *side, const Side *base) {
+    int size = tn_context(side->engine);
+    if (base && tn_context(base->engine) < size)
+        size = tn_context(base->engine);
+    return !eval->context && size > 512 ? 512 : size;
+}
+
+static bool score_windows(Window *job, int size, Side *side, Side *base, const Ids *text, Diags *diags) {
     Progress progress;
     bool done = true;
+    int step = size - job->prefix;
     tn_progress_begin(&progress, "scoring");
-    for (int at = 0; at + 1 < count && done; at += window) {
-        int length = count - at < window ? count - at : window;
-        if (length < 2)
+    for (int at = 0; at < text->count && done; at += step) {
+        int length = text->count - at < step ? text->count - at : step;
+        job->count = job->prefix + length;
+        if (job->count < 2)
             break;
-        Window job = {.score = score, .ids = ids + at, .count = length, .width = width, .base = rows, .store = true};
-        done = !base || run_window(base, job.ids, length, take_row, &job, diags);
-        job.store = false;
-        done = done && run_window(side, job.ids, length, take_row, &job, diags);
-        score->windows++;
-        tn_progress_show(&progress, (uint64_t)(at + length), (uint64_t)count);
+        memcpy(job->ids + job->prefix, text->ids + at, (size_t)length * sizeof *job->ids);
+        job->store = true;
+        done = !base || run_window(base, job->ids, job->count, take_row, job, diags);
+        job->store = false;
+        done = done && run_window(side, job->ids, job->count, take_row, job, diags);
+        job->score->windows++;
+        tn_progress_show(&progress, (uint64_t)(at + length), (uint64_t)text->count);
     }
     tn_progress_end(&progress);
-    free(rows);
+    return done;
+}
+
+static bool score_text(const Eval *eval, Side *side, Side *base, const Ids *text, Score *score, Diags *diags) {
+    int size = window_size(eval, side, base), width = tn_width(side->engine);
+    tn_failure failure = {0};
+    Window job = {.score = score, .width = width, .ids = calloc((size_t)size + 1, sizeof *job.ids)};
+    job.base = base ? malloc((size_t)size * (size_t)width * sizeof *job.base) : NULL;
+    bool done = job.ids && (job.base || !base);
+    if (!done)
+        diag_error(diags, NOWHERE, "no memory for the logits of %d tokens", size);
+    int prefix = done ? tn_encode(side->engine, "", 0, 1, job.ids, size, &failure) : 0;
+    job.prefix = prefix > 0 && prefix < size / 2 ? prefix : 0;
+    done = done && score_windows(&job, size, side, base, text, diags);
+    free(job.base);
+    free(job.ids);
     return done;
 }
 
 // ---- the command ----------------------------------------------------------------------------------------------------------
 
-static int *encode(const Eval *eval, const Side *side, const Text *text, int *count, Diags *diags) {
+static bool encode(const Eval *eval, const Side *side, const Text *text, Ids *ids, Diags *diags) {
     tn_failure failure = {0};
-    *count = tn_encode(side->engine, text->data, text->length, 1, NULL, 0, &failure);
-    int *ids = *count > 0 ? malloc((size_t)*count * sizeof *ids) : NULL;
-    if (ids)
-        tn_encode(side->engine, text->data, text->length, 1, ids, *count, &failure);
-    else
-        diag_error(diags, FILE_LOC(side->path), "%s", *count < 0 ? failure.text : "the text has no tokens");
-    if (eval->limit && *count > eval->limit)
-        *count = eval->limit;
-    if (ids && *count < 2) {
-        diag_error(diags, FILE_LOC(eval->text), "is too short to score: it has %d token", *count);
-        free(ids);
-        return NULL;
+    ids->count = tn_encode(side->engine, text->data, text->length, 0, NULL, 0, &failure);
+    ids->ids = ids->count > 0 ? malloc((size_t)ids->count * sizeof *ids->ids) : NULL;
+    if (!ids->ids) {
+        diag_error(diags, FILE_LOC(ids->count < 0 ? side->path : eval->text), "%s", ids->count < 0 ? failure.text : "the text has no tokens");
+        return false;
     }
-    return ids;
+    tn_encode(side->engine, text->data, text->length, 0, ids->ids, ids->count, &failure);
+    if (eval->limit && ids->count > eval->limit)
+        ids->count = eval->limit;
+    if (ids->count < 2)
+        diag_error(diags, FILE_LOC(eval->text), "is too short to score: it has %d token", ids->count);
+    return ids->count >= 2;
 }
 
 static void report(const Eval *eval, const Side *side, const Score *score, double seconds) {
@@ -197,18 +212,19 @@ static void report(const Eval *eval, const Side *side, const Score *score, doubl
 static int evaluate(const Eval *eval, Side *side, Side *base, Diags *diags) {
     Text text = {0};
     Score score = {0};
-    int count = 0, *ids = NULL, code = EXIT_INPUT;
+    Ids ids = {0};
+    int code = EXIT_INPUT;
     double began = seconds_now();
-    if (read_text(eval->text, &text, diags) && (ids = encode(eval, side, &text, &count, diags))) {
+    if (read_text(eval->text, &text, diags) && encode(eval, side, &text, &ids, diags)) {
         if (base && tn_width(base->engine) != tn_width(side->engine))
             diag_error(diags, FILE_LOC(eval->against), "has %d logits a token, but %s has %d: they cannot be compared", tn_width(base->engine), eval->model,
                        tn_width(side->engine));
-        else if (score_text(eval, side, base, ids, count, &score, diags)) {
+        else if (score_text(eval, side, base, &ids, &score, diags)) {
             report(eval, side, &score, seconds_now() - began);
             code = EXIT_DONE;
         }
     }
-    free(ids);
+    free(ids.ids);
     text_free(&text);
     return code;
 }
@@ -241,7 +257,6 @@ static int run(const Command *command, int argc, char **argv) {
     eval.base.quantize = base_quant;
     Diags *diags = diags_new();
     Side side = {0}, base = {0};
-    tn_guard_install();
     code = side_open(&side, eval.model, &eval.build, &eval, diags);
     if (code == EXIT_DONE && eval.against)
         code = side_open(&base, eval.against, &eval.base, &eval, diags);

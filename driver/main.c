@@ -1,6 +1,8 @@
 // tenon: the command. It finds the subcommand; each has a file of its own.
+#include "codegen/outfile.h"
 #include "driver/driver.h"
 
+#include <signal.h>
 #include <string.h>
 
 static const Command *const commands[] = {&import_command, &check_command, &compile_command, &run_command, &eval_command, &bench_command,
@@ -30,7 +32,23 @@ static void help(FILE *to) {
           "Exit codes: 0 done, 1 the input is wrong, 2 the command line is wrong, 3 this machine cannot.\n", to);
 }
 
+// Interrupted: what is half written goes.
+static void on_end(int number) {
+    outfile_drop_all();
+    signal(number, SIG_DFL);
+    raise(number);
+}
+
+static void install_handlers(void) {
+    static const int ends[] = {SIGINT, SIGTERM, SIGHUP};
+    for (size_t i = 0; i < COUNT_OF(ends); i++)
+        if (signal(ends[i], on_end) == SIG_IGN)
+            signal(ends[i], SIG_IGN);
+    tn_guard_install();   // a weight file that is cut short while it is read is a message
+}
+
 int main(int argc, char **argv) {
+    install_handlers();
     if (argc < 2) {
         help(stderr);
         return EXIT_USAGE;

@@ -28,6 +28,8 @@ int run_command_line(const Command *command, int argc, char **argv, bool bench) 
     tn_failure failure = {0};
     if (code < 0 && tn_options_check(&run, &failure))
         code = usage_error(command, "%s", failure.text);
+    if (code < 0 && run.weights)
+        code = usage_error(command, "--weights is for compiled programs; here the weights come from the model");
     if (code < 0 && run.version) {
         puts("tenon " TENON_VERSION);
         code = EXIT_DONE;
@@ -39,7 +41,6 @@ int run_command_line(const Command *command, int argc, char **argv, bool bench) 
 }
 
 static int run(const Command *command, int argc, char **argv) {
-    tn_guard_install();
     return run_command_line(command, argc, argv, false);
 }
 
