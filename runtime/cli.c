@@ -167,11 +167,9 @@ int tn_options_unknown(const char *argument, const char *const *others, int othe
 }
 
 int tn_options_check(const RunOptions *options, tn_failure *failure) {
-    bool ids = false, text = false;
-    for (int i = 0; i < options->prompt_count; i++) {
+    bool ids = false;
+    for (int i = 0; i < options->prompt_count; i++)
         ids |= options->prompts[i].ids;
-        text |= !options->prompts[i].ids;
-    }
     if (options->batch && options->prompt_count)
         return tn_fail(failure, TN_BAD_USAGE, "--batch FILE and %s both give prompts: use one of them", options->prompts[0].ids ? "--tokens" : "-p");
     if (options->chat && ids)
@@ -180,8 +178,11 @@ int tn_options_check(const RunOptions *options, tn_failure *failure) {
         return tn_fail(failure, TN_BAD_USAGE, "--bench makes its own prompts: it does not go with -p, --tokens, --batch, --logits or --info");
     if (options->kernels && !options->bench)
         return tn_fail(failure, TN_BAD_USAGE, "--kernels belongs to --bench");
-    if (options->chat && options->logits && !text && !options->batch)
+    bool prompts = options->batch || options->prompt_count;
+    if (options->logits && !prompts && !options->info)
         return tn_fail(failure, TN_BAD_USAGE, "--logits needs a prompt: -p TEXT, --tokens IDS or --batch FILE");
+    if (options->json && options->chat && !prompts && !options->info)
+        return tn_fail(failure, TN_BAD_USAGE, "--json needs a prompt: a chat is not one JSON object");
     return 0;
 }
 

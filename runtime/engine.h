@@ -8,7 +8,7 @@
 #include "runtime/tokenizer.h"
 
 typedef struct {
-    bool used;
+    bool used, parked;           // parked: finished, its KV cache given back; its tokens do not wait until one is added
     int *tokens;                 // all of them; the first `done` have been through the model
     unsigned char *want;         // of each token: its output is asked for
     int length, done, capacity;
@@ -35,6 +35,7 @@ struct tn_engine {
     int context, chunk;
     Sequence *sequences; int sequence_count, sequence_capacity;
     int next;                    // the sequence with which the next step starts
+    bool in_order;               // … unless the first sequences are to be finished first
     StepBuffers step;
     unsigned long long *kernel_ns;   // NULL unless times are wanted
     unsigned long long first_ns;     // when the last tn_generate drew its first token
@@ -43,6 +44,7 @@ struct tn_engine {
 // tn_open over a blob that is open already and stays the caller's.
 tn_engine *tn_open_blob(const tn_program *program, const Blob *blob, const tn_open_options *options, tn_failure *failure);
 int tn_engine_time_kernels(tn_engine *engine, tn_failure *failure);   // from now on, adding up in kernel_ns
+void tn_park(tn_engine *engine, int sequence);
 int tn_row_limit(const tn_program *program);                          // rows a step asks for at most, so that their output stays small
 int tn_draw(const float *logits, int width, const int *history, int length, const tn_sampling *sampling, tn_failure *failure);   // -1: no memory
 double tn_exp(double x);                                              // the same bits everywhere

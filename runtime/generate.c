@@ -15,7 +15,7 @@ typedef struct {
     char *held; size_t held_length, held_room;   // text that may become a stop text
 } Generation;
 
-typedef struct { tn_engine *engine; const tn_generation *how; StopSet stops; Generation *all; int count, active; tn_failure *failure; } GenerateLoop;
+typedef struct { tn_engine *engine; const tn_generation *how; StopSet stops; Generation *all; int count, active, parking; tn_failure *failure; } GenerateLoop;
 
 static int generate_stop_add(GenerateLoop *loop, const char *text) {
     StopSet *stops = &loop->stops;
@@ -83,6 +83,7 @@ static void generate_end(GenerateLoop *loop, Generation *one, int result) {
     if (!one->result) {
         one->result = result;
         loop->active--;
+        loop->parking |= loop->how->many;
     }
 }
 
@@ -152,8 +153,17 @@ static Generation *generate_find(GenerateLoop *loop, int sequence) {
     return NULL;
 }
 
+// Gives back the caches of those that ended in this step, after their rows were used.
+static void generate_park(GenerateLoop *loop) {
+    for (int i = 0; loop->parking && i < loop->count; i++)
+        if (loop->all[i].result)
+            tn_park(loop->engine, loop->all[i].sequence);
+    loop->parking = 0;
+}
+
 static int generate_loop(GenerateLoop *loop) {
     tn_engine *engine = loop->engine;
+    generate_park(loop);
     while (loop->active) {
         int rows = tn_run(engine, loop->failure);
         if (rows < 0)
@@ -170,6 +180,7 @@ static int generate_loop(GenerateLoop *loop) {
             if (id < 0 || generate_token(loop, one, id))
                 return -1;
         }
+        generate_park(loop);
     }
     return 0;
 }
@@ -190,7 +201,9 @@ int tn_generate(tn_engine *engine, const int *sequences, int count, const tn_gen
         if (how->most == 0 || tn_length(engine, sequences[i]) == tn_context(engine))
             generate_end(&loop, &loop.all[i], how->most ? TN_STOPPED_AT_CONTEXT : TN_STOPPED_AT_LENGTH);
     }
+    engine->in_order = how->many;
     failed = generate_stops(&loop) || generate_loop(&loop) ? -1 : 0;
+    engine->in_order = false;
     for (int i = 0; i < count; i++) {
         results[i] = loop.all[i].result;
         if (engine->tokenizer)

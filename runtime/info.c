@@ -7,14 +7,27 @@ enum { INFO_OVERHEAD = 32 << 20 };     // code, tokenizer, output rows, libc: wh
 
 typedef struct { unsigned long long weights, kv, kv_token, arena, peak; int context, sequences; } InfoMemory;
 
+// How many prompts the run would have: lines, when it has a file of them.
+static int info_prompts(const RunOptions *options) {
+    int count = options->prompt_count, last = '\n';
+    FILE *file = options->batch && strcmp(options->batch, "-") ? fopen(options->batch, "re") : NULL;
+    for (int c; file && (c = fgetc(file)) != EOF; last = c)
+        count += last == '\n';
+    if (file)
+        fclose(file);
+    return count > 1 ? count : 1;
+}
+
 static InfoMemory info_memory(const Run *run) {
     const tn_program *program = run->program;
     InfoMemory memory = {.weights = program->weights_bytes, .arena = program->arena_bytes};
     memory.context = run->options->ctx > 0 && run->options->ctx < program->context ? run->options->ctx : program->context;
-    memory.sequences = run->options->prompt_count > 1 ? run->options->prompt_count : 1;
+    memory.sequences = info_prompts(run->options);
+    if (memory.sequences > program->max_sequences)
+        memory.sequences = program->max_sequences;       // the first are finished first
     if (program->page_bytes) {
         memory.kv_token = program->page_bytes / (unsigned long long)program->page_tokens;
-        memory.kv = (unsigned long long)memory.sequences * (unsigned long long)tn_kv_pages(program, memory.context) * program->page_bytes;
+        memory.kv = (unsigned long long)memory.sequences * (unsigned long long)tn_kv_pages(program, memory.context) * tn_kv_page_bytes(program);
     }
     memory.peak = memory.weights + memory.kv + memory.arena + INFO_OVERHEAD;
     return memory;

@@ -23,7 +23,7 @@ KvPool *tn_kv_new(const tn_program *program, tn_failure *failure) {
     }
     pool->page_bytes = (size_t)program->page_bytes;
     pool->page_tokens = program->page_tokens;
-    pool->mapped_bytes = (pool->page_bytes + KV_SYSTEM_PAGE - 1) / KV_SYSTEM_PAGE * KV_SYSTEM_PAGE;
+    pool->mapped_bytes = tn_kv_page_bytes(program);
     return pool;
 }
 
@@ -39,6 +39,10 @@ void tn_kv_free(KvPool *pool) {
 
 int tn_kv_pages(const tn_program *program, int length) {
     return program->page_bytes ? (length + program->page_tokens - 1) / program->page_tokens : 0;
+}
+
+size_t tn_kv_page_bytes(const tn_program *program) {
+    return ((size_t)program->page_bytes + KV_SYSTEM_PAGE - 1) / KV_SYSTEM_PAGE * KV_SYSTEM_PAGE;
 }
 
 size_t tn_kv_bytes(const KvPool *pool) { return (size_t)pool->all_count * pool->mapped_bytes; }

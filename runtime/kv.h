@@ -13,6 +13,7 @@ void tn_kv_free(KvPool *pool);                                               // 
 int tn_kv_reserve(KvPool *pool, PageTable *table, int length, tn_failure *failure);
 void tn_kv_release(KvPool *pool, PageTable *table, int length);              // gives back the pages beyond the first `length` positions
 int tn_kv_pages(const tn_program *program, int length);                      // pages for so many positions
+size_t tn_kv_page_bytes(const tn_program *program);                          // what one page takes from the system
 size_t tn_kv_bytes(const KvPool *pool);                                      // of all pages ever made: pages are kept for the next sequence
 
 #endif

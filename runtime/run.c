@@ -37,7 +37,7 @@ int tn_run_queue(Run *run, int prompt, int want) {
 tn_generation tn_run_generation(const Run *run) {
     const RunOptions *options = run->options;
     return (tn_generation){.sampling = options->sampling, .most = options->n, .stops = options->stops, .stop_count = options->stop_count,
-                           .ignore_end = options->ignore_end};
+                           .ignore_end = options->ignore_end, .many = run->prompts.count > 1};
 }
 
 // ---- generating -----------------------------------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ static int run_read_prompt(Run *run) {
     return failed;
 }
 
-// After --logits every prompt is read; its last token is queued again to go on from it.
+// --logits reads every prompt and forgets its cache; its last token is queued again, and with it the rest, to go on from it.
 static int run_prepare(Run *run, int *sequences) {
     if (run->options->logits) {
         if (tn_run_logits(run, sequences))
@@ -223,7 +223,7 @@ static int run_mode(Run *run) {
         return tn_run_vectors(run);
     if (run->prompts.count)
         return tn_run_generate(run);
-    if (run->program->out_kind == TN_PER_ROW && (options->chat || isatty(STDIN_FILENO)))
+    if (run->program->out_kind == TN_PER_ROW && !options->logits && !options->json && (options->chat || isatty(STDIN_FILENO)))
         return tn_run_chat(run);
     return tn_fail(&run->failure, TN_BAD_USAGE, "no prompt: give -p TEXT, --tokens IDS or --batch FILE (--help lists all options)");
 }

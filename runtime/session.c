@@ -189,6 +189,8 @@ int tn_trim(tn_engine *engine, int sequence, int length, tn_failure *failure) {
         return tn_fail(failure, TN_BAD_INPUT, "sequence %d cannot be cut to %d tokens", sequence, length);
     if (!engine->program->causal && length)
         return tn_fail(failure, TN_BAD_INPUT, "%s reads whole sequences: one can only be emptied, not cut", engine->program->model);
+    if (length < s->length)
+        s->parked = s->parked && length;
     s->length = length;
     if (s->done > length)
         s->done = length;
@@ -233,6 +235,7 @@ int tn_add(tn_engine *engine, int sequence, const int *ids, int count, int want,
             return tn_fail(failure, TN_BAD_INPUT, "token %d: the model's ids are 0 … %d", ids[i], limit - 1);
     if (session_room(s, count, failure))
         return -1;
+    s->parked = s->parked && !count;
     for (int i = 0; i < count; i++) {
         s->tokens[s->length + i] = ids[i];
         s->want[s->length + i] = want == TN_WANT_ALL || (want == TN_WANT_LAST && i == count - 1);
@@ -241,10 +244,22 @@ int tn_add(tn_engine *engine, int sequence, const int *ids, int count, int want,
     return 0;
 }
 
+void tn_park(tn_engine *engine, int sequence) {
+    Sequence *s = session_get(engine, sequence);
+    if (!s || s->parked)
+        return;
+    s->parked = true;
+    s->done = 0;
+    memset(s->want, 0, (size_t)s->length);
+    tn_kv_release(engine->kv, &s->table, 0);
+}
+
+static int session_waiting(const Sequence *s) { return s->used && !s->parked ? s->length - s->done : 0; }
+
 int tn_pending(const tn_engine *engine) {
     int pending = 0;
     for (int i = 0; i < engine->sequence_count; i++)
-        pending += engine->sequences[i].used ? engine->sequences[i].length - engine->sequences[i].done : 0;
+        pending += session_waiting(&engine->sequences[i]);
     return pending;
 }
 
@@ -274,11 +289,11 @@ static int session_share(const tn_engine *engine, const Sequence *s, int tokens_
 // Chooses tokens and fills the step's arrays, all but the pages. Returns the number of sequences.
 static int session_choose(tn_engine *engine, tn_step *step) {
     StepBuffers *buffers = &engine->step;
-    int sequences = 0, tokens = 0, rows_left = tn_row_limit(engine->program), rows = 0;
+    int sequences = 0, tokens = 0, start = engine->in_order ? 0 : engine->next, rows_left = tn_row_limit(engine->program), rows = 0;
     for (int n = 0; n < engine->sequence_count && sequences < engine->program->max_sequences; n++) {
-        int handle = (engine->next + n) % engine->sequence_count;
+        int handle = (start + n) % engine->sequence_count;
         const Sequence *s = &engine->sequences[handle];
-        int count = s->used && s->length > s->done ? session_share(engine, s, engine->chunk - tokens, &rows_left) : 0;
+        int count = session_waiting(s) ? session_share(engine, s, engine->chunk - tokens, &rows_left) : 0;
         if (!count)
             continue;
         for (int i = 0; i < count; i++, tokens++) {

@@ -97,6 +97,8 @@ typedef struct tn_generation {
     const char *const *stops;      // texts that end it and are not part of the output, besides the model's own
     int stop_count;
     int ignore_end;                // 1: end-of-generation tokens do not end it
+    int many;                      // 1: of more sequences than fit into a step, the first are finished first, and a finished one gives its KV
+                                   // cache back (its tokens stay; when it is continued they are read again): memory is that of one step's sequences
     // Called with whole UTF-8 characters as they come; a return value other than 0 ends the sequence's generation. May be NULL.
     int (*on_text)(void *to, int sequence, const char *text, size_t length);
     void *to;

@@ -45,6 +45,7 @@ static int vectors_run(Run *run, const RowPlan *plan, Npy *npy, float *values) {
     Progress progress;
     int failed = 0;
     tn_progress_begin(&progress, "reading");
+    run->engine->in_order = true;
     while (!failed && tn_pending(run->engine)) {
         int rows = tn_run(run->engine, &run->failure);
         failed = rows < 0;
@@ -55,9 +56,12 @@ static int vectors_run(Run *run, const RowPlan *plan, Npy *npy, float *values) {
                 memcpy(values + at * width, row->values, width * sizeof *values);
             if (npy)
                 failed = tn_npy_row(npy, at, row->values, &run->failure);
+            if (row->position == tn_length(run->engine, row->sequence) - 1)
+                tn_park(run->engine, row->sequence);
         }
         tn_progress_show(&progress, total - (uint64_t)tn_pending(run->engine), total);
     }
+    run->engine->in_order = false;
     tn_progress_end(&progress);
     return failed ? -1 : 0;
 }

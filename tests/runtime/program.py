@@ -68,6 +68,8 @@ def options():
     error(2, "--tokens: 'x2' at character 3 is not a token id", "--tokens", "1,x2")
     error(2, "--tokens (prompt 2): '-2' at character 1 is not a token id", "--tokens", "1", "--tokens", "-2")
     error(2, "no prompt: give -p TEXT", stdin="hello")
+    error(2, "--json needs a prompt", "--chat", "--json", stdin="hello")
+    error(2, "--logits needs a prompt", "--logits", "x.npy")
     error(2, "--batch FILE and -p both give prompts", "-p", "x", "--batch", "y")
     error(2, "--stop: an empty text", "-p", "x", "--stop", "")
     error(2, "--kernels belongs to --bench", "-p", "x", "--kernels")
@@ -135,9 +137,13 @@ def logits():
 
 def info_and_bench():
     info = json.loads(text("--info", "--json"))
-    check("info", (info["model"], info["context"], info["kv_bytes"], info["weights_bytes"], info["chat"]), ("fake", 200, 25 * 128, 2080, True))
+    check("info", (info["model"], info["context"], info["kv_bytes"], info["weights_bytes"], info["chat"]), ("fake", 200, 25 * 4096, 2080, True))
     check("peak", info["peak_bytes"], info["weights_bytes"] + info["kv_bytes"] + info["arena_bytes"] + info["overhead_bytes"])
-    check("info with a smaller context", json.loads(text("--info", "--json", "--ctx", "17"))["kv_bytes"], 3 * 128)
+    check("info with a smaller context", json.loads(text("--info", "--json", "--ctx", "17"))["kv_bytes"], 3 * 4096)
+    batch = os.path.join(TMP, "lines")
+    for count, sequences in (1, 1), (3, 3), (99, 5):
+        open(batch, "w").write("\n".join("x" * count))
+        check(f"info with {count} prompts", json.loads(text("--info", "--json", "--batch", batch))["sequences"], sequences)
     assert "KV cache" in text("--info") and "fake.gguf" in text("--info", "--verify")
     bench = json.loads(text("--bench", "--json", "--kernels", "--threads", "1"))
     check("bench", (bench["prefill_tokens"], len(bench["kernels"]), [d["sequences"] for d in bench["decode"]]), (200, 3, [1, 4]))

@@ -23,7 +23,7 @@ ON_TEXT = c.CFUNCTYPE(c.c_int, c.c_void_p, c.c_int, c.POINTER(c.c_char), c.c_siz
 
 
 class Generation(c.Structure):
-    _fields_ = [("sampling", Sampling), ("most", c.c_int), ("stops", c.POINTER(c.c_char_p)), ("stop_count", c.c_int), ("ignore_end", c.c_int),
+    _fields_ = [("sampling", Sampling), ("most", c.c_int), ("stops", c.POINTER(c.c_char_p)), ("stop_count", c.c_int), ("ignore_end", c.c_int), ("many", c.c_int),
                 ("on_text", ON_TEXT), ("to", c.c_void_p)]
 
 
