@@ -23,8 +23,15 @@ typedef struct {
 
 static bool is_const(const Value *value) { return value->kind == VALUE_RESULT && value->node->op == OP_CONST; }
 
+// A result much larger than what it is computed from (an expand) is better left to be computed where it is read.
+enum { SMALL = 1 << 20, MOST_CALLS = 20000 };
+
 static bool computable(const Node *node) {
     if (node->op == OP_CONST || op_is(node, STATE | SEQUENCE | CALL)) return false;
+    int64_t from = 0, to = 0;
+    for (int k = 0; k < node->operand_count; k++) from += node->operands[k] ? type_row_elements(&node->operands[k]->type) : 0;
+    for (int r = 0; r < node->result_count; r++) to += type_row_elements(&node->results[r]->type);
+    if (to > SMALL && to > 2 * from) return false;
     for (int r = 0; r < node->result_count; r++)
         if (type_has_rows(&node->results[r]->type) || node->results[r]->type.dtype == DT_CACHE || node->results[r]->type.dtype == DT_I8) return false;
     for (int k = 0; k < node->operand_count; k++) {
@@ -61,15 +68,16 @@ static Value **passed(const Fold *fold, const Node *call, Value *const *args, in
     return by;
 }
 
-// Do all weights that reach the arguments have bytes to compute with?
-static bool reachable_bytes(const Fold *fold, const Func *func, Value *const *args, int count) {
+// Do all weights that reach the arguments have bytes to compute with? Blocks within blocks that are called in too many ways are left alone.
+static bool reachable_bytes(const Fold *fold, const Func *func, Value *const *args, int count, int *budget) {
+    if (--*budget < 0) return false;
     for (int k = 0; k < count; k++)
         if (args[k] && args[k]->kind == VALUE_WEIGHT && !readable(args[k])) return false;
     if (func == fold->module->main) return true;
     for (int f = 0; f < fold->module->func_count; f++)
         for (int i = 0; i < fold->module->funcs[f]->node_count; i++) {
             const Node *call = fold->module->funcs[f]->nodes[i];
-            if (calls(call, func) && !reachable_bytes(fold, fold->module->funcs[f], passed(fold, call, args, count), count)) return false;
+            if (calls(call, func) && !reachable_bytes(fold, fold->module->funcs[f], passed(fold, call, args, count), count, budget)) return false;
         }
     return true;
 }
@@ -236,9 +244,10 @@ static bool fold_func(Fold *fold, Func *func, bool *changed) {
         Node *node = func->nodes[i];
         if (!computable(node)) continue;
         bool scalar = false;
+        int budget = MOST_CALLS;
         if (!fold_scalar(fold, func, i, &scalar)) return false;
         *changed |= scalar;
-        if (scalar || returned(func, node) || !reachable_bytes(fold, func, node->operands, node->operand_count)) continue;
+        if (scalar || returned(func, node) || !reachable_bytes(fold, func, node->operands, node->operand_count, &budget)) continue;
         if (!lift_node(fold, func, node)) return false;
         *changed = true;
         i--;

@@ -46,6 +46,16 @@ Value *fusion_beneath(const Fusion *fusion, Value *value) {
     return value;
 }
 
+// Puts a node into a group.
+static void enter(Fusion *fusion, int node, int group) {
+    if (fusion->group[node] == group) return;
+    fusion->group[node] = group;
+    int last = fusion->last[group];
+    fusion->ring[node] = last < 0 ? node : fusion->ring[last];
+    if (last >= 0) fusion->ring[last] = node;
+    fusion->last[group] = node;
+}
+
 // ---- convexity -----------------------------------------------------------------------------------------------------------------------
 
 typedef struct { const Fusion *fusion; const bool *inside; bool *seen; int *stack; int depth; } Walk;
@@ -54,10 +64,9 @@ static void walk_push(Walk *walk, int node) {
     if (walk->seen[node]) return;
     walk->seen[node] = true;
     walk->stack[walk->depth++] = node;
-    int group = walk->fusion->group[node];
-    if (group < 0 || walk->inside[node]) return;
-    for (int i = 0; i < walk->fusion->count; i++)   // a group runs as one: reaching a member reaches all
-        if (walk->fusion->group[i] == group && !walk->seen[i]) {
+    if (walk->fusion->group[node] < 0 || walk->inside[node]) return;
+    for (int i = walk->fusion->ring[node]; i != node; i = walk->fusion->ring[i])   // a group runs as one: reaching a member reaches all
+        if (!walk->seen[i]) {
             walk->seen[i] = true;
             walk->stack[walk->depth++] = i;
         }
@@ -95,6 +104,7 @@ typedef struct {
     const Node *anchor;
     Type shape;            // of the anchor's result
     bool *inside, *kept;   // members: being tried, settled
+    PtrMap refused;        // nodes that take_in has turned away in this try
 } Linear;
 
 static bool free_node(const Fusion *fusion, int i) { return i >= 0 && fusion->group[i] < 0 && !fusion->rides[i]; }
@@ -129,7 +139,7 @@ static bool readable(const Linear *linear, const Value *value) {
 static bool take_in(Linear *linear, const Value *value, int depth) {
     int i = uses_producer(linear->fusion->uses, value);
     if (i >= 0 && linear->inside[i]) return true;
-    if (!free_node(linear->fusion, i) || depth > 32) return false;
+    if (!free_node(linear->fusion, i) || depth > 32 || ptr_map_get(&linear->refused, value->node) >= 0) return false;
     const Node *node = node_of(linear->fusion, i);
     if (is_linear(node)) {
         if (!reads_same_x(linear, node)) return false;
@@ -145,7 +155,7 @@ static bool take_in(Linear *linear, const Value *value, int depth) {
         ok = taken || readable(linear, node->operands[k]);
     }
     if (ok && any) linear->inside[i] = true;
-    else memcpy(linear->inside, before, (size_t)linear->fusion->count);
+    else memcpy(linear->inside, before, (size_t)linear->fusion->count), ptr_map_set(&linear->refused, node, 1);
     return ok && any;
 }
 
@@ -179,6 +189,7 @@ static void grow_linear(Linear *linear) {
         const Node *node = node_of(fusion, i);
         if (linear->inside[i] || !free_node(fusion, i) || !is_epilogue(linear, node) || !reads_inside(linear, node)) continue;
         bool *before = arena_copy(fusion->arena, linear->inside, (size_t)fusion->count);
+        linear->refused = (PtrMap){.arena = fusion->arena};
         if (!take_in(linear, node->results[0], 0) || !convex(fusion, linear->inside)) {
             memcpy(linear->inside, before, (size_t)fusion->count);
             continue;
@@ -201,13 +212,14 @@ static int final_reshape(const Fusion *fusion, const bool *inside) {
 
 static int new_group(Fusion *fusion, GroupKind kind) {
     fusion->kind[fusion->group_count] = kind;
+    fusion->last[fusion->group_count] = -1;
     return fusion->group_count++;
 }
 
 static void settle(Fusion *fusion, GroupKind kind, const bool *inside) {
     int group = new_group(fusion, kind), reshape = final_reshape(fusion, inside);
     for (int i = 0; i < fusion->count; i++)
-        if (inside[i] || i == reshape) fusion->group[i] = group;
+        if (inside[i] || i == reshape) enter(fusion, i, group);
 }
 
 static void group_linears(Fusion *fusion) {
@@ -235,7 +247,7 @@ static void group_anchors(Fusion *fusion) {
             settle(fusion, GROUP_ATTEND, inside);
             inside[i] = false;
         } else if (op_is(node, SEQUENCE)) {
-            fusion->group[i] = new_group(fusion, GROUP_SEQUENCE);
+            enter(fusion, i, new_group(fusion, GROUP_SEQUENCE));
         }
     }
 }
@@ -285,13 +297,13 @@ static bool *members(const Fusion *fusion, int a, int b) {
 static bool join(Fusion *fusion, int a, int b) {
     if (a == b || !convex(fusion, members(fusion, a, b))) return false;
     for (int i = 0; i < fusion->count; i++)
-        if (fusion->group[i] == b) fusion->group[i] = a;
+        if (fusion->group[i] == b) enter(fusion, i, a);
     return true;
 }
 
 static void start_rows(Fusion *fusion) {
     for (int i = 0; i < fusion->count; i++)
-        if (free_node(fusion, i) && is_row_op(node_of(fusion, i))) fusion->group[i] = new_group(fusion, GROUP_ROW);
+        if (free_node(fusion, i) && is_row_op(node_of(fusion, i))) enter(fusion, i, new_group(fusion, GROUP_ROW));
 }
 
 // A row operation joins the group that makes one of its operands: the one that gathers over sequences when there is one, else all it can.
@@ -324,8 +336,9 @@ static void group_levels(const Fusion *fusion, int *level) {
                 int step = same || fusion->rides[producer] ? 0 : 1;
                 if (level[producer] + step > best) best = level[producer] + step;
             }
-            for (int j = 0; j < fusion->count && fusion->group[i] >= 0; j++)
-                if (fusion->group[j] == fusion->group[i] && level[j] > best) best = level[j];
+            if (fusion->group[i] >= 0)
+                for (int j = fusion->ring[i]; j != i; j = fusion->ring[j])
+                    if (level[j] > best) best = level[j];
             changed |= best != level[i];
             level[i] = best;
         }
@@ -361,9 +374,7 @@ static void dissolve_copies(Fusion *fusion) {
     for (int i = 0; i < fusion->count; i++) {
         const Node *node = node_of(fusion, i);
         if (fusion->group[i] < 0 || fusion->kind[fusion->group[i]] != GROUP_ROW || node->op != OP_RESHAPE) continue;
-        int members = 0;
-        for (int j = 0; j < fusion->count; j++) members += fusion->group[j] == fusion->group[i];
-        if (members > 1 || !readers_can_reshape(fusion, node)) continue;
+        if (fusion->ring[i] != i || !readers_can_reshape(fusion, node)) continue;
         fusion->group[i] = -1;
         fusion->rides[i] = true;
     }
@@ -417,6 +428,8 @@ static bool fuse_func(Func *func, Module *workshop, Diags *diags) {
     fusion.group = ARENA_ARRAY(scratch, int, fusion.count);
     fusion.rides = ARENA_ARRAY(scratch, bool, fusion.count);
     fusion.kind = ARENA_ARRAY(scratch, GroupKind, fusion.count);
+    fusion.ring = ARENA_ARRAY(scratch, int, fusion.count);
+    fusion.last = ARENA_ARRAY(scratch, int, fusion.count);
     for (int i = 0; i < fusion.count; i++) fusion.group[i] = -1;
     find_riders(&fusion);
     group_linears(&fusion);

@@ -14,6 +14,8 @@ typedef struct {
     Diags *diags;
     int count;             // of nodes
     int *group;            // node → its group, or -1
+    int *ring;             // node → the next of its group, round in a circle
+    int *last;             // group → the node that entered last, or -1
     bool *rides;           // node → repeated where it is read
     GroupKind *kind;       // group → what it is
     int group_count;

@@ -25,8 +25,6 @@ static Node *node_at(const Fusion *fusion, int i) { return fusion->func->nodes[i
 
 // ---- the body ------------------------------------------------------------------------------------------------------------------------
 
-static bool copy_node(Outline *outline, int i);
-
 static void remember(Outline *outline, const Value *old, Value *copy) {
     copy->user_name = old->user_name;
     copy->origin = old->origin;
@@ -39,11 +37,6 @@ static Value *copy_value(Outline *outline, Value *old) {
     if (!old) return NULL;
     int id = ptr_map_get(&outline->copies, old);
     if (id >= 0) return outline->copied.items[id];
-    int producer = uses_producer(outline->fusion->uses, old);
-    if (producer >= 0 && outline->fusion->rides[producer]) {
-        if (!copy_node(outline, producer)) return NULL;
-        return outline->copied.items[ptr_map_get(&outline->copies, old)];
-    }
     bool weight = value_is_weight(old);
     Value *copy = weight ? func_param(outline->kernel, old->name, old->type, old->count) : func_input(outline->kernel, old->name, old->type);
     push(weight ? &outline->params : &outline->inputs, old);
@@ -75,12 +68,29 @@ static bool read_outside(const Outline *outline, const Value *value) {
     return false;
 }
 
+// The group's nodes and the riders they read, and those read.
+static bool *find_body(const Outline *outline) {
+    const Fusion *fusion = outline->fusion;
+    bool *body = ARENA_ARRAY(fusion->arena, bool, fusion->count);
+    for (int i = fusion->count - 1; i >= 0; i--) {
+        body[i] |= fusion->group[i] == outline->group;
+        for (int k = 0; body[i] && k < node_at(fusion, i)->operand_count; k++) {
+            Value *operand = node_at(fusion, i)->operands[k];
+            bool rider = fusion->rides[i] && node_at(fusion, i)->op == OP_RESHAPE;
+            int producer = uses_producer(fusion->uses, rider ? fusion_beneath(fusion, operand) : operand);
+            if (producer >= 0 && fusion->rides[producer]) body[producer] = true;
+        }
+    }
+    return body;
+}
+
 static bool copy_group(Outline *outline) {
     const Fusion *fusion = outline->fusion;
+    const bool *body = find_body(outline);
     for (int i = 0; i < fusion->count; i++) {
-        if (fusion->group[i] != outline->group) continue;
+        if (!body[i]) continue;
         if (!copy_node(outline, i)) return false;
-        for (int r = 0; r < node_at(fusion, i)->result_count; r++)
+        for (int r = 0; r < node_at(fusion, i)->result_count && !fusion->rides[i]; r++)
             if (read_outside(outline, node_at(fusion, i)->results[r])) push(&outline->results, node_at(fusion, i)->results[r]);
     }
     Value **results = ARENA_ARRAY(fusion->arena, Value *, outline->results.count);
@@ -221,9 +231,9 @@ static bool keep_node(Fusion *fusion, int i) {
 static bool operands_ready(const Fusion *fusion, int i, int group, const bool *done) {
     const Node *node = node_at(fusion, i);
     for (int k = 0; k < node->operand_count; k++) {
-        int producer = uses_producer(fusion->uses, node->operands[k]);
-        if (producer < 0 || done[producer] || (group >= 0 && fusion->group[producer] == group)) continue;
-        if (!fusion->rides[producer] || !operands_ready(fusion, producer, group, done)) return false;
+        int producer = uses_producer(fusion->uses, fusion_beneath(fusion, node->operands[k]));   // other riders read nothing that is made here
+        bool ready = producer < 0 || done[producer] || fusion->rides[producer] || (group >= 0 && fusion->group[producer] == group);
+        if (!ready) return false;
     }
     return true;
 }

@@ -29,17 +29,18 @@ static const char *const formats[] = {"as-stored", "f16", "bf16", "w8a8"};
 
 // ---- what may change -----------------------------------------------------------------------------------------------------------------
 
-// Does the value decide, through softmax and the like, which experts run? A router's product stays as exact as the model has it.
-static bool routes(const Func *func, const Uses *uses, const Value *value, int depth) {
-    const UseList *list = uses_of(uses, value);
-    for (int u = 0; u < list->count && depth < 32; u++) {
-        const Node *user = func->nodes[list->items[u].node];
-        if (user->op == OP_TOP_K) return true;
-        if (user->op != OP_SOFTMAX && !op_is(user, ELEMENTWISE | SHAPE)) continue;
-        for (int r = 0; r < user->result_count; r++)
-            if (routes(func, uses, user->results[r], depth + 1)) return true;
+// Which nodes lead, through softmax and the like, to the choice of experts? A router's product stays as exact as the model has it.
+static bool *find_routers(const Func *func, const Uses *uses, Arena *scratch) {
+    bool *routes = ARENA_ARRAY(scratch, bool, func->node_count);
+    for (int i = func->node_count - 1; i >= 0; i--) {
+        const Node *node = func->nodes[i];
+        bool through = routes[i] && (node->op == OP_SOFTMAX || op_is(node, ELEMENTWISE | SHAPE));
+        for (int k = 0; (through || node->op == OP_TOP_K) && k < node->operand_count; k++) {
+            int producer = uses_producer(uses, node->operands[k]);
+            if (producer >= 0) routes[producer] = true;
+        }
     }
-    return false;
+    return routes;
 }
 
 static bool fits_int8(const Node *linear) {
@@ -48,13 +49,13 @@ static bool fits_int8(const Node *linear) {
     return w->rank == 2 && inner % 4 == 0 && inner < INT64_C(0x80000000) / (127 * 127);
 }
 
-static void note_use(Quantize *q, const Func *func, const Uses *uses, const Node *node, int operand) {
+static void note_use(Quantize *q, const Node *node, int operand, bool router) {
     const Value *value = node->operands[operand];
     if (!value || !value_is_weight(value) || node_calls(node)) return;
     Class *class = &q->classes[bindings_class(q->bindings, value)];
     if (node->op == OP_LINEAR && operand == 1) {
         class->linear = true;
-        class->refused |= q->to == DT_W8 && (!fits_int8(node) || routes(func, uses, node->results[0], 0));
+        class->refused |= q->to == DT_W8 && (!fits_int8(node) || router);
     } else if (node->op == OP_EMBEDDING && operand == 1) {
         class->refused |= q->to == DT_W8;
     } else {
@@ -70,8 +71,9 @@ static void classify(Quantize *q) {
     for (int f = 0; f < q->module->func_count; f++) {
         const Func *func = q->module->funcs[f];
         const Uses *uses = uses_new(func, q->scratch);
+        const bool *routes = find_routers(func, uses, q->scratch);
         for (int i = 0; i < func->node_count; i++)
-            for (int k = 0; k < func->nodes[i]->operand_count; k++) note_use(q, func, uses, func->nodes[i], k);
+            for (int k = 0; k < func->nodes[i]->operand_count; k++) note_use(q, func->nodes[i], k, routes[i]);
     }
 }
 

@@ -145,12 +145,22 @@ bool value_is_weight(const Value *value) { return value->kind == VALUE_PARAM || 
 bool op_is(const Node *node, unsigned flags) { return (op_info(node->op)->flags & flags) != 0; }
 bool node_calls(const Node *node) { return node->op == OP_CALL || node->op == OP_MOE || node->op == OP_MOE_EXPERTS; }
 
-bool func_has(const Func *func, unsigned flags) {
+static bool has_flags(const Func *func, unsigned flags, PtrMap *seen) {
+    if (ptr_map_get(seen, func) >= 0) return false;
+    ptr_map_set(seen, func, 1);
     for (int i = 0; i < func->node_count; i++) {
         const Node *node = func->nodes[i];
-        if (op_is(node, flags) || (node_calls(node) && func_has(node_attr(node, "block")->func, flags))) return true;
+        if (op_is(node, flags) || (node_calls(node) && has_flags(node_attr(node, "block")->func, flags, seen))) return true;
     }
     return false;
+}
+
+bool func_has(const Func *func, unsigned flags) {
+    Arena *scratch = arena_new();
+    PtrMap seen = {.arena = scratch};
+    bool has = has_flags(func, flags, &seen);
+    arena_free(scratch);
+    return has;
 }
 
 bool type_has_rows(const Type *type) { return type->rank > 0 && type->dims[0] < 0; }

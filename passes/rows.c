@@ -17,6 +17,7 @@ typedef struct {
     bool *needed, *tail;       // node → leads to the result; → can run on kept rows
     PtrMap kept;               // value with a row a token → its number in `by`
     Value **by; int by_count, by_capacity;
+    PtrMap whole;              // blocks that need every token
     PtrMap blocks;             // block → its version for kept rows, a number in `versions`
     Func **versions; int version_count, version_capacity;
 } Rows;
@@ -42,12 +43,15 @@ static bool generates(const Module *module) {
 // ---- where ---------------------------------------------------------------------------------------------------------------------------
 
 // Does this node need every token of the step, or the tokens' own order?
-static bool needs_all(const Node *node) {
+static bool needs_all(const Rows *rows, const Node *node) {
     if (op_is(node, STATE | SEQUENCE) || node->op == OP_MOE || node->op == OP_MOE_EXPERTS || node->op == OP_ROPE || node->op == OP_POSITIONS) return true;
-    const Func *block = node->op == OP_CALL ? node_attr(node, "block")->func : NULL;
-    for (int i = 0; block && i < block->node_count; i++)
-        if (needs_all(block->nodes[i])) return true;
-    return false;
+    return node->op == OP_CALL && ptr_map_get(&rows->whole, node_attr(node, "block")->func) >= 0;
+}
+
+static void find_whole_blocks(Rows *rows, const Module *module) {
+    for (int f = 0; f < module->func_count; f++)   // callees come before callers
+        for (int i = 0; i < module->funcs[f]->node_count; i++)
+            if (needs_all(rows, module->funcs[f]->nodes[i])) ptr_map_set(&rows->whole, module->funcs[f], 1);
 }
 
 static void mark(Rows *rows, const Node *node, bool *set) {
@@ -63,7 +67,7 @@ static void find_tail(Rows *rows) {
     int result = uses_producer(rows->uses, main->results[0]);
     if (result >= 0) rows->needed[result] = true;
     for (int i = main->node_count - 1; i >= 0; i--) {
-        bound[i] |= needs_all(main->nodes[i]);
+        bound[i] |= needs_all(rows, main->nodes[i]);
         if (rows->needed[i]) mark(rows, main->nodes[i], rows->needed);
         if (rows->needed[i] && bound[i]) mark(rows, main->nodes[i], bound);
         bool per_token = false;
@@ -168,10 +172,11 @@ bool pass_rows(Module *module, const PassOptions *options, Diags *diags) {
     (void)options;
     if (!generates(module)) return true;
     Arena *scratch = arena_new();
-    Rows rows = {.main = module->main, .scratch = scratch, .diags = diags, .kept = {.arena = scratch}, .blocks = {.arena = scratch}};
+    Rows rows = {.main = module->main, .scratch = scratch, .diags = diags, .kept = {.arena = scratch}, .whole = {.arena = scratch}, .blocks = {.arena = scratch}};
     rows.uses = uses_new(module->main, scratch);
     rows.needed = ARENA_ARRAY(scratch, bool, module->main->node_count);
     rows.tail = ARENA_ARRAY(scratch, bool, module->main->node_count);
+    find_whole_blocks(&rows, module);
     find_tail(&rows);
     bool ok = rewrite(&rows) && module_sort_funcs(module);
     arena_free(scratch);
