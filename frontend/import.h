@@ -41,6 +41,8 @@ bool source_value(Source *source, const char *key, Constant *value);
 void source_settle(Source *source, const char *key);
 // Reports every key that says something about the model, is not in `ignored` (names, or prefixes ending in *), and was not asked for.
 bool source_check_unused(Source *source, const char *const *ignored, int count, const char *architecture);
+// source_unused.c: a warning when tensors are named neither in the body nor in `extra` (with *).
+void source_warn_unused_tensors(Source *source, const char *body, const char *const *extra, int extra_count);
 const TensorInfo *source_tensor(const Source *source, const char *name);
 
 // source_text.c: the tokenizer's special tokens, the chat template and the texts that end a turn. False with errors.

@@ -388,24 +388,35 @@ static bool find_variants(Template *template) {
     return true;
 }
 
-static bool run_checks(Template *template, const Yaml *checks) {
-    bool good = true;
+// A check of common.yaml does not hold for a template that has an entry of that name itself.
+static void run_checks(Template *template, const Yaml *checks, bool common) {
     for (int i = 0; checks && i < checks->count; i++) {
         Entry entry = {.name = checks->keys[i]->text, .yaml = checks->items[i]};
-        good = entry_value(template, &entry, true) && good;
+        if (!common || !yaml_get(yaml_get(template->root, "config"), entry.name))
+            entry_value(template, &entry, true);
     }
-    return good;
 }
 
-static bool check_unused(Template *template) {
-    const Yaml *lists[2] = {yaml_get(yaml_get(template->common, "ignore"), base_source(template)),
-                            yaml_get(yaml_get(template->root, "ignore"), base_source(template))};
-    int count = 0;
-    const char **names = ARENA_ARRAY(template->arena, const char *, (lists[0] ? lists[0]->count : 0) + (lists[1] ? lists[1]->count : 0));
-    for (int i = 0; i < 2; i++)
-        for (int j = 0; lists[i] && j < lists[i]->count; j++)
-            names[count++] = lists[i]->items[j]->text;
-    return source_check_unused(template->source, names, count, template_name(template));
+// The texts of a list that both common.yaml and the template may have, by source or not.
+static int common_and_own(Template *template, const char *key, const char ***texts) {
+    const Yaml *roots[] = {template->common, template->root};
+    int count = 0, capacity = 0;
+    for (size_t i = 0; i < COUNT_OF(roots); i++) {
+        const Yaml *list = side(template, yaml_get(roots[i], key));
+        for (int j = 0; list && list->kind == YAML_LIST && j < list->count; j++)
+            ARENA_PUSH(template->arena, *texts, count, capacity) = list->items[j]->text;
+    }
+    return count;
+}
+
+static void check_unused(Template *template, int errors) {
+    const char **keys = NULL, **tensors = NULL;
+    int count = common_and_own(template, "ignore", &keys);
+    source_check_unused(template->source, keys, count, template_name(template));
+    count = common_and_own(template, "extra", &tensors);
+    if (diags_errors(template->diags) > errors)
+        return;
+    source_warn_unused_tensors(template->source, template->body ? template->body : "", tensors, count);
 }
 
 static int condition(void *context, const char *text) {
@@ -461,14 +472,14 @@ bool template_resolve(Template *template) {
     for (int i = 0; i < template->own_count; i++)
         resolve_entry(template, &template->entries[i]);
     find_context(template);
-    run_checks(template, yaml_get(template->common, "check"));
-    run_checks(template, yaml_get(template->root, "check"));
+    run_checks(template, yaml_get(template->common, "check"), true);
+    run_checks(template, yaml_get(template->root, "check"), false);
     if (find_variants(template))
         rewrite_body(template);
     for (int i = template->own_count; i < template->entry_count; i++)
         if (text_uses_name(template->body ? template->body : "", template->entries[i].name))
             resolve_entry(template, &template->entries[i]);
-    check_unused(template);
+    check_unused(template, errors);
     return diags_errors(template->diags) == errors;
 }
 

@@ -3,7 +3,7 @@
 // shape of the template is looked up in what the source really holds. `import --update` writes the expected files anew.
 //
 // tensors.txt: "layers N" and "experts N" say what {layer} and {expert} run over; then a line a tensor: name, type, sizes outermost first.
-// gguf.txt: also "key NAME TYPE VALUE…", type u32, f32, bool, string (one word), strings, u32s.
+// gguf.txt: "parts N" makes a split file; also "key NAME TYPE VALUE…", type u32, f32, bool, string (one word), strings, u32s.
 #include "../readers/build.h"
 
 #include <dirent.h>
@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 typedef struct { char name[160]; char type[16]; int rank; uint64_t sizes[4], bytes, offset; } Tensor;
-typedef struct { Tensor tensors[400]; int count; Text keys; uint64_t key_count; } Spec;
+typedef struct { Tensor tensors[400]; int count, parts; Text keys; uint64_t key_count; } Spec;
 
 static char root[] = "/tmp/tenon-import-XXXXXX";
 
@@ -125,7 +125,7 @@ static void read_spec(Spec *spec, char *text) {
         next = strchr(line, '\n');
         if (next)
             *next++ = 0;
-        if (sscanf(line, "layers %d", &layers) == 1 || sscanf(line, "experts %d", &experts) == 1 || !*line)
+        if (sscanf(line, "parts %d", &spec->parts) == 1 || sscanf(line, "layers %d", &layers) == 1 || sscanf(line, "experts %d", &experts) == 1 || !*line)
             continue;
         if (sscanf(line, "key %159s %15s %n", name, type, &used) == 2)
             add_key(spec, name, type, line + used);
@@ -162,12 +162,18 @@ static void write_safetensors(const Spec *spec, const char *path) {
     text_free(&file);
 }
 
-static void write_gguf(Spec *spec, const char *path) {
+// Tensors [first, last); only the first part carries the keys.
+static void write_gguf(const Spec *spec, const char *path, int first, int last) {
     Text file = {0};
     uint64_t offset = 0;
-    put_gguf(&file, 3, (uint64_t)spec->count, spec->key_count);
-    text_add(&file, spec->keys.data, spec->keys.length);
-    for (int i = 0; i < spec->count; i++) {
+    put_gguf(&file, 3, (uint64_t)(last - first), (first == 0 ? spec->key_count : 0) + (spec->parts ? 1 : 0));
+    if (first == 0)
+        text_add(&file, spec->keys.data, spec->keys.length);
+    if (spec->parts) {
+        put_key(&file, "split.count", 4);
+        put_u32(&file, (uint32_t)spec->parts);
+    }
+    for (int i = first; i < last; i++) {
         const Tensor *tensor = &spec->tensors[i];
         uint64_t inner[4];
         for (int d = 0; d < tensor->rank; d++)
@@ -178,6 +184,15 @@ static void write_gguf(Spec *spec, const char *path) {
     put_data(&file, 32, 0);
     write_sparse(path, &file, offset);
     text_free(&file);
+}
+
+static void write_gguf_parts(const Spec *spec, const char *name, char *source, size_t room) {
+    for (int part = spec->parts; part-- > 0;) {
+        snprintf(source, room, "%s/%s-%05d-of-%05d.gguf", root, name, part + 1, spec->parts);
+        write_gguf(spec, source, spec->count * part / spec->parts, spec->count * (part + 1) / spec->parts);
+    }
+    if (!spec->parts)
+        write_gguf(spec, source, 0, spec->count);
 }
 
 // ---- cases --------------------------------------------------------------------------------------------------------
@@ -242,7 +257,7 @@ static void make_source(const char *folder, const char *name, char *source, size
     snprintf(source, room, "%s/%s%s", root, name, gguf ? ".gguf" : "");
     if (gguf) {
         read_spec(&spec, gguf);
-        write_gguf(&spec, source);
+        write_gguf_parts(&spec, name, source, room);
     } else {
         copy_jsons(folder, source);
         read_spec(&spec, tensors ? tensors : (char[]){""});
