@@ -239,6 +239,7 @@ static void missing_tensor(Lookup *lookup, const char *name) {
         diag(lookup->diags, DIAG_HINT, NOWHERE, "add a line such as `weights: model.safetensors`");
         return;
     }
+    if (lookup->param->bad) return;   // said before; looking for near names takes time
     diag_error(lookup->diags, lookup->param->pattern->loc, "no tensor '%s' in the weights", name);
     const char *near = nearest_tensor(lookup, name);
     const char *indices = index_values(lookup);
