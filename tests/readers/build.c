@@ -97,7 +97,8 @@ const char *write_file(const char *name, const void *bytes, size_t length) {
     static char paths[8][128];
     static int next;
     if (!folder[0]) {
-        strcpy(folder, "/tmp/tenon-readers-XXXXXX");
+        // Thousands of small files are written again and again: in memory where that can be.
+        strcpy(folder, access("/dev/shm", W_OK) == 0 ? "/dev/shm/tenon-readers-XXXXXX" : "/tmp/tenon-readers-XXXXXX");
         if (!mkdtemp(folder))
             abort();
     }
