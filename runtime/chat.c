@@ -1,5 +1,5 @@
-// Conversations. The model's chat template is reduced to four texts in the blob: chat.begin opens a conversation, chat.user and chat.assistant
-// wrap a message ({text}), chat.generation opens the reply. Each turn adds only what is new to the sequence, so what was read stays in the KV cache:
+// Conversations. The model's chat template is reduced to texts in the blob: chat.begin opens a conversation, or chat.system with a system message
+// in it; chat.user and chat.assistant wrap a message ({text}), chat.generation opens the reply. Each turn adds only what is new to the sequence, so what was read stays in the KV cache:
 // what follows {text} in chat.assistant closes the last reply, then the user's message, then chat.generation.
 #include "runtime/run.h"
 #include <signal.h>
@@ -10,9 +10,9 @@
 typedef struct { char *data; size_t length, room; bool failed; } ChatText;
 
 static void chat_add(ChatText *text, const char *bytes, size_t length) {
-    if (text->length + length + 1 > text->room) {
+    if (text->room - text->length <= length) {          // room for the NUL as well
         size_t room = (text->length + length + 1) * 2;
-        char *grown = realloc(text->data, room);
+        char *grown = length < SIZE_MAX / 4 ? realloc(text->data, room) : NULL;
         if (!grown) {
             text->failed = true;
             return;
@@ -61,7 +61,12 @@ int tn_chat_encode(Run *run, const char *message, bool first, PromptIds *out) {
         return tn_fail(&run->failure, TN_BAD_INPUT, "%s has no chat template: run it without --chat", run->program->model);
     if (strlen(message) > 1 << 28)
         return tn_fail(&run->failure, TN_BAD_INPUT, "a message of %zu bytes is too long", strlen(message));
-    if (first && begin)
+    const char *system = run->options->system, *opening = tn_blob_meta(run->blob, "chat.system", 0);
+    if (system && !opening)
+        return tn_fail(&run->failure, TN_BAD_INPUT, "the chat template of %s takes no system message", run->program->model);
+    if (first && system)
+        chat_wrap(&text, opening, system);
+    else if (first && begin)
         chat_add(&text, begin, strlen(begin));
     if (!first && hole)
         chat_add(&text, hole + 6, strlen(hole + 6));

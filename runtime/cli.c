@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef enum { OPTION_FLAG, OPTION_TEXT, OPTION_INT, OPTION_NUMBER, OPTION_SEED, OPTION_STOP, OPTION_PROMPT, OPTION_IDS } OptionKind;
+typedef enum { OPTION_FLAG, OPTION_TEXT, OPTION_WORDS, OPTION_INT, OPTION_NUMBER, OPTION_SEED, OPTION_STOP, OPTION_PROMPT, OPTION_IDS } OptionKind;
 
 typedef struct {
     const char *name, *value;
@@ -35,6 +35,7 @@ static const OptionSpec option_table[] = {
     {"--stop", "TEXT", OPTION_STOP, 0, 0, 0, "end before this text; may be given several times"},
     {"--ignore-end", NULL, OPTION_FLAG, OPTION_AT(ignore_end), 0, 0, "do not end at the model's end token"},
     {"--chat", NULL, OPTION_FLAG, OPTION_AT(chat), 0, 0, "the prompt is a message: use the model's chat template; without a prompt, a chat"},
+    {"--system", "TEXT", OPTION_WORDS, OPTION_AT(system), 0, 0, "with --chat: the system message"},
     {"--logits", "FILE", OPTION_TEXT, OPTION_AT(logits), 0, 0, "write the prompt's logits (an encoder: its output) as float32 [T, vocab] to FILE.npy; -n 0 stops there"},
     {"--chunk", "N", OPTION_INT, OPTION_AT(chunk), 1, INT_MAX, "read prompts in steps of at most N tokens"},
     {"--weights", "FILE", OPTION_TEXT, OPTION_AT(weights), 0, 0, "the file that holds the weights, when they are not in the program or beside it"},
@@ -102,6 +103,9 @@ static int option_set(RunOptions *options, const OptionSpec *spec, const char *t
     case OPTION_TEXT:
         *(const char **)at = text;
         return *text ? 0 : tn_fail(failure, TN_BAD_USAGE, "%s needs a file name, and this one is empty", spec->name);
+    case OPTION_WORDS:
+        *(const char **)at = text;
+        return 0;
     case OPTION_INT:
         if (option_number(spec, text, &number, failure))
             return -1;
@@ -167,7 +171,7 @@ int tn_options_unknown(const char *argument, const char *const *others, int othe
 }
 
 int tn_options_check(const RunOptions *options, tn_failure *failure) {
-    bool ids = false;
+    bool ids = false, prompts = options->batch || options->prompt_count;
     for (int i = 0; i < options->prompt_count; i++)
         ids |= options->prompts[i].ids;
     if (options->batch && options->prompt_count)
@@ -178,7 +182,8 @@ int tn_options_check(const RunOptions *options, tn_failure *failure) {
         return tn_fail(failure, TN_BAD_USAGE, "--bench makes its own prompts: it does not go with -p, --tokens, --batch, --logits or --info");
     if (options->kernels && !options->bench)
         return tn_fail(failure, TN_BAD_USAGE, "--kernels belongs to --bench");
-    bool prompts = options->batch || options->prompt_count;
+    if (options->system && (ids || options->bench || (!options->chat && prompts)))
+        return tn_fail(failure, TN_BAD_USAGE, "--system belongs to --chat");
     if (options->logits && !prompts && !options->info)
         return tn_fail(failure, TN_BAD_USAGE, "--logits needs a prompt: -p TEXT, --tokens IDS or --batch FILE");
     if (options->json && options->chat && !prompts && !options->info)

@@ -226,6 +226,8 @@ unsigned char *fake_blob(int no_tokenizer, int no_chat, size_t *length) {
     meta = record(blob + META_AT, meta, "source", "fake.yaml");
     meta = record(blob + META_AT, meta, "source", "fake.gguf");
     if (!no_chat) {
+        meta = record(blob + META_AT, meta, "chat.begin", "<|bos|>[be brief]");
+        meta = record(blob + META_AT, meta, "chat.system", "<|bos|>[{text}]");
         meta = record(blob + META_AT, meta, "chat.user", "<|user|>{text}<|end|>");
         meta = record(blob + META_AT, meta, "chat.assistant", "<|bot|>{text}<|end|>");
         meta = record(blob + META_AT, meta, "chat.generation", "<|bot|>");

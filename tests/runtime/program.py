@@ -204,9 +204,11 @@ def shrinking():
 
 def chat():
     first = text("--chat", "-p", "hi", "-n", "5")
-    check("--chat -p is the template", first, text("-p", "<|user|>hi<|end|><|bot|>", "-n", "5"))
+    check("--chat -p is the template", first, text("-p", "[be brief]<|user|>hi<|end|><|bot|>", "-n", "5"))
+    check("--system", text("--chat", "--system", "x", "-p", "hi", "-n", "5"), text("-p", "[x]<|user|>hi<|end|><|bot|>", "-n", "5"))
+    error(2, "--system belongs to --chat", "--system", "x", "-p", "hi")
     reply = first.rstrip("\n")
-    second = text("-p", f"<|user|>hi<|end|><|bot|>{reply}<|end|><|user|>more<|end|><|bot|>", "-n", "5")
+    second = text("-p", f"[be brief]<|user|>hi<|end|><|bot|>{reply}<|end|><|user|>more<|end|><|bot|>", "-n", "5")
     check("two messages", text("--chat", "-n", "5", stdin="hi\nmore\n"), first + second)
     check("/new forgets", text("--chat", "-n", "5", stdin="hi\n\n/new\nhi\n"), first + first)
     result = run("--chat", "-n", "30", "--ignore-end", stdin="hi\n" * 9)
