@@ -7,6 +7,7 @@
 
 #include "codegen/compile.h"
 #include "codegen/elf.h"
+#include "codegen/embedded.h"
 #include "codegen/outfile.h"
 #include "codegen/spawn.h"
 #include "codegen/targets/targets.h"
@@ -92,22 +93,17 @@ static char *find_compiler(const Target *target, Diags *diags) {
     return NULL;
 }
 
-static bool find_archive(const Target *target, const char *name, char *path, size_t room, Diags *diags) {
-    if (native(target) && beside_program(name, path, room))
+static bool find_archive(const char *name, char *path, size_t room, Diags *diags) {
+    if (beside_program(name, path, room))
         return true;
-    if (native(target)) {
-        diag_error(diags, NOWHERE, "the run time, %s, is not beside this program", name);
-        diag(diags, DIAG_HINT, NOWHERE, "install it in the program's folder or in ../lib/tenon");
-    } else {
-        diag_error(diags, NOWHERE, "there is no run time for %s here to link with", target->triple);
-        diag(diags, DIAG_HINT, NOWHERE, "use --emit c and compile the file with %s-gcc", target->triple);
-    }
+    diag_error(diags, NOWHERE, "the run time, %s, is not beside this program", name);
+    diag(diags, DIAG_HINT, NOWHERE, "install it in the program's folder or in ../lib/tenon");
     return false;
 }
 
 // ---- running the linker -------------------------------------------------------------------------------------------------
 
-static bool run_linker(const char *const *args, Diags *diags) {
+static bool run_linker(const char *const *args, const Target *target, Diags *diags) {
     Text said = {0};
     int status = run_program(args, &said);
     if (status != 0) {
@@ -118,8 +114,11 @@ static bool run_linker(const char *const *args, Diags *diags) {
             diag(diags, DIAG_NOTE, NOWHERE, "%.*s", (int)length, at);
             at += length + (at[length] == '\n');
         }
-        if (said.data && (strstr(said.data, "cannot find -l") || strstr(said.data, "unable to find library")))
-            diag(diags, DIAG_HINT, NOWHERE, "a static library is missing (on Debian: apt install libc6-dev libutf8proc-dev libgomp1 gcc)");
+        bool missing = said.data && (strstr(said.data, "cannot find -l") || strstr(said.data, "unable to find library"));
+        if (missing && native(target))
+            diag(diags, DIAG_HINT, NOWHERE, "a static library is missing (on Debian: apt install gcc libc6-dev libutf8proc-dev)");
+        else if (missing)
+            diag(diags, DIAG_HINT, NOWHERE, "a static library for %s is missing (libutf8proc-dev of that architecture)", target->triple);
     }
     text_free(&said);
     return status == 0;
@@ -132,41 +131,65 @@ static void arg(Args *args, const char *item) {
         args->items[args->count++] = item;
 }
 
-static bool link_image(const LinkJob *job, const char *to, bool shared, Diags *diags) {
-    char archive[PATH_MAX + 64], object[32], map[32];
+// Files in memory that the linker reads, by number.
+typedef struct { char object[32], exports[32], runtime[32]; int fds[3]; } Inputs;
+
+static bool open_inputs(const LinkJob *job, bool shared, Inputs *inputs, Diags *diags) {
     static const char exports[] = "{ global: tn_*; tenon_program_main; local: *; };";
-    char *compiler = find_compiler(job->target, diags);
-    if (!compiler)
-        return false;
-    bool done = find_archive(job->target, shared ? "libtenon_pic.a" : "libtenon_program.a", archive, sizeof archive, diags);
-    int object_fd = -1, map_fd = -1;
-    if (done && ((object_fd = memory_file(job->object, job->object_length, object, sizeof object)) < 0 ||
-                 (map_fd = memory_file(exports, sizeof exports - 1, map, sizeof map)) < 0)) {
-        diag_error(diags, NOWHERE, "no memory file for the linker: %s", strerror(errno));
-        done = false;
+    Text runtime = {0};
+    bool done = (inputs->fds[0] = memory_file(job->object, job->object_length, inputs->object, sizeof inputs->object)) >= 0;
+    if (shared)
+        done = done && (inputs->fds[1] = memory_file(exports, sizeof exports - 1, inputs->exports, sizeof inputs->exports)) >= 0;
+    if (!native(job->target)) {
+        embedded_runtime(&runtime);
+        done = done && (inputs->fds[2] = memory_file(runtime.data, runtime.length, inputs->runtime, sizeof inputs->runtime)) >= 0;
     }
+    text_free(&runtime);
+    if (!done)
+        diag_error(diags, NOWHERE, "no memory file for the linker: %s", strerror(errno));
+    return done;
+}
+
+static void close_inputs(Inputs *inputs) {
+    for (size_t i = 0; i < COUNT_OF(inputs->fds); i++)
+        if (inputs->fds[i] >= 0)
+            close(inputs->fds[i]);
+}
+
+// For another machine there is no archive: its compiler takes the run time's text. (Headers of ours that are the same everywhere lie in /usr/include.)
+static void cross_args(Args *args, const Inputs *inputs) {
+    arg(args, "-O2"), arg(args, "-fopenmp"), arg(args, "-w"), arg(args, "-ffp-contract=off"), arg(args, "-fno-strict-aliasing");
+    arg(args, "-idirafter"), arg(args, "/usr/include"), arg(args, "-x"), arg(args, "c"), arg(args, inputs->runtime), arg(args, "-x"), arg(args, "none");
+    arg(args, "-lutf8proc");
+}
+
+static bool link_image(const LinkJob *job, const char *to, bool shared, Diags *diags) {
+    char archive[PATH_MAX + 64], script[64];
+    Inputs inputs = {.fds = {-1, -1, -1}};
+    if (shared && !native(job->target)) {
+        diag_error(diags, NOWHERE, "a shared object for %s cannot be linked on this machine", job->target->triple);
+        diag(diags, DIAG_HINT, NOWHERE, "--emit exe, obj and c work for other machines");
+        return false;
+    }
+    char *compiler = find_compiler(job->target, diags);
+    bool done = compiler && (!native(job->target) || find_archive(shared ? "libtenon_pic.a" : "libtenon_program.a", archive, sizeof archive, diags)) &&
+                open_inputs(job, shared, &inputs, diags);
     if (done) {
-        char script[64];
-        snprintf(script, sizeof script, "-Wl,--version-script=%s", map);
         Args args = {0};
-        arg(&args, compiler), arg(&args, shared ? "-shared" : "-static");
-        arg(&args, "-o"), arg(&args, to), arg(&args, object);
-        if (shared)
+        arg(&args, compiler), arg(&args, shared ? "-shared" : "-static"), arg(&args, "-o"), arg(&args, to), arg(&args, inputs.object);
+        snprintf(script, sizeof script, "-Wl,--version-script=%s", inputs.exports);
+        if (!native(job->target))
+            cross_args(&args, &inputs);
+        else if (shared) {   // libgomp stays the host's; Unicode tables are ours
             arg(&args, script), arg(&args, "-Wl,--whole-archive"), arg(&args, archive), arg(&args, "-Wl,--no-whole-archive");
-        else
-            arg(&args, archive);
-        if (shared)   // libgomp stays the host's; Unicode tables are ours
             arg(&args, "-Wl,-Bstatic"), arg(&args, "-lutf8proc"), arg(&args, "-Wl,-Bdynamic");
-        else
-            arg(&args, "-lutf8proc");
+        } else
+            arg(&args, archive), arg(&args, "-lutf8proc");
         arg(&args, "-lgomp"), arg(&args, "-lm"), arg(&args, "-lpthread");
         arg(&args, "-Wl,--gc-sections"), arg(&args, "-Wl,--strip-debug"), arg(&args, "-Wl,-z,noexecstack");
-        done = run_linker(args.items, diags);
+        done = run_linker(args.items, job->target, diags);
     }
-    if (object_fd >= 0)
-        close(object_fd);
-    if (map_fd >= 0)
-        close(map_fd);
+    close_inputs(&inputs);
     free(compiler);
     return done;
 }

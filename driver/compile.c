@@ -122,8 +122,8 @@ static bool compile_c(Compile *job, const Build *build, Diags *diags) {
         return false;
     char *program = with_ending(job, "");
     text_printf(&text, "// %s for %s, by tenon " TENON_VERSION ". Compile it with\n//\n//     %s -O2 -fopenmp %s -o %s %s -lutf8proc -lm\n//\n"
-                       "// (any C11 compiler, any -O, never -ffast-math; packages libutf8proc-dev and libxxhash-dev). Its weights are in %s,\n"
-                       "// which belongs beside the program, or is named with --weights.\n#ifndef _GNU_SOURCE\n#define _GNU_SOURCE\n#endif\n",
+                       "// (any C11 compiler, any -O, never -ffast-math; with clang leave -fopenmp out: it then uses POSIX threads. Packages: libutf8proc-dev,\n"
+                       "// libxxhash-dev.) Its weights are in %s, which belongs beside the program, or is named with --weights.\n#ifndef _GNU_SOURCE\n#define _GNU_SOURCE\n#endif\n",
                 build->model->name ? build->model->name : "a model", build->target->name, target_cc(build->target), target_cc_flags(build->target), file_part(program), file_part(job->out),
                 file_part(job->weights));
     plan_emit(build->plan, FLAVOUR_INTRINSICS, hash, &text);
