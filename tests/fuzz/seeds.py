@@ -154,6 +154,10 @@ def gguf_seeds():
             cases[f"{field.decode()}-{name}"] = whole[:at] + struct.pack("<I", v) + whole[at + 4:]
     for name, data in cases.items():
         put("gguf", "bad-" + name, data)
+    put_cut("import", "llama", whole, 6)
+    for name, data in cases.items():
+        if "." in name or "architecture" in name or "block-count" in name:
+            put("import", "bad-" + name, data)
 
 
 # ---- safetensors --------------------------------------------------------------------------------------------------------
@@ -388,6 +392,27 @@ def config_seeds():
         put("config", "bad-" + name, data if isinstance(data, str) else json.dumps(data))
 
 
+# ---- chat templates -------------------------------------------------------------------------------------------------------------
+
+def chat_seeds():
+    chatml = "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n'}}{% endfor %}" \
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+    gemma = "{{ bos_token }}{%- if messages[0]['role'] == 'system' -%}{%- set first = messages[0]['content'] + '\\n\\n' -%}{%- set loop_messages = messages[1:] -%}" \
+        "{%- else -%}{%- set first = '' -%}{%- set loop_messages = messages -%}{%- endif -%}{%- for m in loop_messages -%}" \
+        "{{ '<start_of_turn>' + ('model' if m.role == 'assistant' else m.role) + '\\n' + (first if loop.first else '') }}{{ m['content'] | trim }}{{ '<end_of_turn>\\n' }}" \
+        "{%- endfor -%}{%- if add_generation_prompt -%}{{ '<start_of_turn>model\\n' }}{%- endif -%}"
+    put_cut("chat", "chatml", chatml.encode(), 10)
+    put_cut("chat", "gemma", gemma.encode(), 10)
+    put("chat", "seed-macro", "{% macro f(a, b=1) %}{{ a ~ b }}{% endmacro %}{% for m in messages %}{{ f(m.content, b=loop.index0) }}{% endfor %}")
+    cases = {"empty": "", "open": "{% for m in messages %}", "deep-if": "{% if 1 %}" * 5000 + "x" + "{% endif %}" * 5000, "deep-parentheses": "{{ " + "(" * 20000 + "1" + ")" * 20000 + " }}",
+             "deep-list": "{{ " + "[" * 20000 + "]" * 20000 + " }}", "deep-not": "{{ " + "not " * 20000 + "1 }}", "deep-minus": "{{ " + "-" * 20000 + "1 }}", "long-concat": "{{ " + " ~ ".join(["'a'"] * 20000) + " }}",
+             "doubling": "{% set ns = namespace(x='a') %}" + "{% set ns.x = ns.x ~ ns.x %}" * 64 + "{{ ns.x }}", "loops": "{% for a in range(100000) %}{% for b in range(100000) %}{% for c in range(100000) %}x{% endfor %}{% endfor %}{% endfor %}",
+             "repeat": "{{ 'x' * 1000000000000 }}", "range-huge": "{{ range(10**18) | list }}", "recursion": "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "divide": "{{ 1 // 0 }}{{ 1 % 0 }}", "overflow": "{{ 9223372036854775807 * 9223372036854775807 }}",
+             "slice": "{{ messages[-9223372036854775808:9223372036854775807:-1] }}", "self-list": "{% set a = [] %}{% set a = a + [a] %}{{ a }}", "exception": "{{ raise_exception('no') }}", "unknown-tag": "{% frobnicate %}", "unknown-filter": "{{ 1 | frobnicate }}"}
+    for name, data in cases.items():
+        put("chat", "bad-" + name, data)
+
+
 # ---- IR text ------------------------------------------------------------------------------------------------------------------
 
 IR = """module @small context 16 tokens 8 rows 4 sequences 4
@@ -447,6 +472,9 @@ def dictionaries():
     dictionary("safetensors", ["dtype", "shape", "data_offsets", "__metadata__", "weight_map", "F32", "F16", "BF16", "F8_E4M3", "I8", "[0,16]", "{\"a\":", "18446744073709551615"])
     dictionary("tokenizer", "model type BPE Unigram WordPiece vocab merges normalizer pre_tokenizer post_processor decoder added_tokens Sequence Split ByteLevel Metaspace Digits Replace Prepend Lowercase NFC NFKC "
                "BertNormalizer BertPreTokenizer TemplateProcessing ByteFallback Fuse Strip pattern Regex String behavior Isolated content special unk_token unk_id byte_fallback \\p{L} \\s+(?!\\S)".split())
+    dictionary("import", ["GGUF", "general.architecture", "llama.", "qwen3moe.", "gemma3.", "block_count", "expert_count", "rope.scaling.type", "yarn", "attention.sliding_window", "tokenizer.chat_template"])
+    dictionary("chat", "{% {%- %} -%} {{ }} {# #} for in if elif else endfor endif set macro endmacro messages message['role'] ['content'] loop.first loop.index0 loop.last namespace( range( is defined "
+               "is not none | trim | length | tojson | upper add_generation_prompt bos_token raise_exception( ~ not and or [1:] .split( 'user' 'assistant' 'system'".split(" "))
     dictionary("config", "architectures model_type LlamaForCausalLM Qwen3MoeForCausalLM Gemma3ForCausalLM num_hidden_layers hidden_size rope_scaling rope_parameters rope_type llama3 yarn longrope layer_types null true".split())
 
 
@@ -455,5 +483,6 @@ safetensors_seeds()
 tokenizer_seeds()
 yaml_seeds()
 config_seeds()
+chat_seeds()
 ir_seeds()
 dictionaries()
