@@ -1,6 +1,7 @@
 // Constants: what config values, conditions, counts, shapes and attributes are made of, and the operators and functions over them.
 //
-// Numbers are doubles; a size or count is a number without fraction. A mistake is reported once and becomes poison, which swallows what follows from it.
+// Numbers are doubles; a size or count is a number without fraction. A mistake is reported once and becomes poison, which swallows what
+// follows from it.
 #include "frontend/expression.h"
 #include "ir/ir.h"
 
@@ -16,7 +17,8 @@ Constant constant_bool(bool value) { return (Constant){.kind = CONSTANT_BOOL, .n
 Constant constant_word(Arena *arena, const char *text) { return (Constant){.kind = CONSTANT_TEXT, .text = arena_strdup(arena, text)}; }
 
 bool constant_integer(const Constant *constant, int64_t *value) {
-    if (constant->kind != CONSTANT_NUMBER || fabs(constant->number) > 9007199254740992.0 || constant->number != floor(constant->number)) return false;
+    if (constant->kind != CONSTANT_NUMBER || fabs(constant->number) > 9007199254740992.0 || constant->number != floor(constant->number))
+        return false;
     *value = (int64_t)constant->number;
     return true;
 }
@@ -90,7 +92,8 @@ void constant_text(const Constant *constant, Text *out) {
 const char *constant_describe(Arena *arena, const Constant *constant) {
     static const char *const kinds[] = {"none", "the number ", "", "the text ", "a list of ", "a record", "", "rope factors", "a mistake"};
     if (constant->kind == CONSTANT_LIST) return arena_printf(arena, "a list of %d", constant->count);
-    if (constant->kind == CONSTANT_NONE || constant->kind == CONSTANT_RECORD || constant->kind >= CONSTANT_FACTORS) return kinds[constant->kind];
+    if (constant->kind == CONSTANT_NONE || constant->kind == CONSTANT_RECORD || constant->kind >= CONSTANT_FACTORS)
+        return kinds[constant->kind];
     Text text = {0};
     constant_text(constant, &text);
     const char *out = arena_printf(arena, "%s%.60s", kinds[constant->kind], text.data);
@@ -115,7 +118,8 @@ static Constant need_number(Arena *arena, const Expr *expr, const Constant *valu
     if (value->kind == CONSTANT_POISON) return poison;
     diag_error(diags, expr_loc(expr), "%s needs a number, not %s", what, constant_describe(arena, value));
     if (value->kind == CONSTANT_SIZE)
-        diag(diags, DIAG_HINT, NOWHERE, "%s is known only when the model runs: it can only stand first in a shape", value->number == DIM_T ? "T" : "S");
+        diag(diags, DIAG_HINT, NOWHERE, "%s is known only when the model runs: it can only stand first in a shape",
+             value->number == DIM_T ? "T" : "S");
     return poison;
 }
 
@@ -156,7 +160,8 @@ Constant constant_binary(Arena *arena, const Expr *expr, Constant a, Constant b,
     case EO_OR: return constant_true(&a) ? a : b;
     default: break;
     }
-    if (expr->op == EO_ADD && a.kind == CONSTANT_LIST && b.kind == CONSTANT_LIST && a.count + b.count < 1000000) return concatenate(arena, a, b);
+    if (expr->op == EO_ADD && a.kind == CONSTANT_LIST && b.kind == CONSTANT_LIST && a.count + b.count < 1000000)
+        return concatenate(arena, a, b);
     const char *what = arena_printf(arena, "'%s'", expr_op_text[expr->op]);
     if (a.kind != CONSTANT_NUMBER) return need_number(arena, expr->items[0], &a, what, diags);
     if (b.kind != CONSTANT_NUMBER) return need_number(arena, expr->items[1], &b, what, diags);
@@ -230,7 +235,8 @@ static Constant call_error(const Expr *call, Diags *diags, const char *message) 
 }
 
 // `llama3(factor=8, …)`: the record of its parameters, checked; rope works the vector out when it knows dims and base.
-static Constant make_factors(Arena *arena, const Expr *call, const FactorsFunction *function, const Constant *args, int count, Diags *diags) {
+static Constant make_factors(Arena *arena, const Expr *call, const FactorsFunction *function, const Constant *args, int count,
+                             Diags *diags) {
     Constant out = {.kind = CONSTANT_FACTORS, .text = function->name};
     const char *names[8];
     char *words = arena_strdup(arena, function->parameters), *rest = NULL;
@@ -277,7 +283,8 @@ static Constant mscale_call(const Expr *call, const double *x, int count, Diags 
         if (count < 1 || count > 2) return call_error(call, diags, "takes (factor, mscale=1)");
         return constant_number(x[0] <= 1 ? 1 : 0.1 * (count > 1 ? x[1] : 1) * log(x[0]) + 1);
     }
-    if (count != 2 || x[0] <= 0 || x[1] <= 1) return call_error(call, diags, "takes (factor, original): how much longer the context is, and the original context");
+    if (count != 2 || x[0] <= 0 || x[1] <= 1)
+        return call_error(call, diags, "takes (factor, original): how much longer the context is, and the original context");
     return constant_number(x[0] <= 1 ? 1 : sqrt(1 + log(x[0]) / log(x[1])));
 }
 
@@ -294,15 +301,19 @@ static Constant reduce(const Expr *call, const double *x, int count, Diags *diag
     return constant_number(best);
 }
 
+static const struct { const char *name; double (*of)(double); } number_functions[] = {
+    {"sqrt", sqrt}, {"log", log}, {"exp", exp}, {"floor", floor}, {"ceil", ceil}, {"round", nearbyint}, {"abs", fabs},
+};
+
 static Constant number_call(Arena *arena, const Expr *call, const double *x, int count, Diags *diags) {
     const char *name = call->text;
     if (strcmp(name, "min") == 0 || strcmp(name, "max") == 0 || strcmp(name, "sum") == 0) return reduce(call, x, count, diags);
     if (strstr(name, "mscale")) return mscale_call(call, x, count, diags);
     bool two = strcmp(name, "pow") == 0;
     if (count != (two ? 2 : 1)) return call_error(call, diags, two ? "takes two numbers" : "takes one number");
-    double value = strcmp(name, "sqrt") == 0 ? sqrt(x[0]) : strcmp(name, "log") == 0 ? log(x[0]) : strcmp(name, "exp") == 0 ? exp(x[0])
-                 : strcmp(name, "floor") == 0 ? floor(x[0]) : strcmp(name, "ceil") == 0 ? ceil(x[0]) : strcmp(name, "round") == 0 ? nearbyint(x[0])
-                 : strcmp(name, "abs") == 0 ? fabs(x[0]) : pow(x[0], x[1]);
+    double value = two ? pow(x[0], x[1]) : 0;
+    for (size_t i = 0; i < COUNT_OF(number_functions); i++)
+        if (strcmp(number_functions[i].name, name) == 0) value = number_functions[i].of(x[0]);
     if (isnan(value)) return call_error(call, diags, arena_printf(arena, "of %g is not a number", x[0]));
     return constant_number(value);
 }
@@ -312,8 +323,8 @@ Constant constant_call(Arena *arena, const Expr *call, const Constant *args, int
         if (strcmp(call->text, factors_functions[i].name) == 0) return make_factors(arena, call, &factors_functions[i], args, count, diags);
     for (int i = 0; i < count; i++)
         if (call->names[i] && !(strcmp(call->names[i], "axis") != 0 && strstr(call->text, "mscale"))) {
-            diag_error(diags, yaml_place(call->at, call->name_starts[i], (int)strlen(call->names[i])), "%s of numbers has no argument '%s'", call->text,
-                       call->names[i]);
+            diag_error(diags, yaml_place(call->at, call->name_starts[i], (int)strlen(call->names[i])), "%s of numbers has no argument '%s'",
+                       call->text, call->names[i]);
             return poison;
         }
     if (strcmp(call->text, "len") == 0) {
@@ -441,7 +452,8 @@ static Constant evaluate(Arena *arena, const Yaml *value, const Scope *scope, in
         Expr *expr = expression_parse(arena, value, diags);
         Constant word;
         if (!expr) return poison;
-        if (expr->kind == EX_NAME && !scope_get(scope, expr->text, &word) && !constant_named(expr->text, &word)) return constant_word(arena, expr->text);
+        if (expr->kind == EX_NAME && !scope_get(scope, expr->text, &word) && !constant_named(expr->text, &word))
+            return constant_word(arena, expr->text);
         return constant_expr(arena, expr, scope, diags);
     }
     Constant out = {.kind = value->kind == YAML_LIST ? CONSTANT_LIST : CONSTANT_RECORD, .count = value->count};

@@ -1,7 +1,8 @@
 // Expressions and statements: text to trees, each piece with its place.
 //
 //   statement   names = expression | return expression, …
-//   expression  a if condition else b;  or, and, not;  < <= > >= == != in;  + -;  * / // %;  -a;  f(a, name=b), a[i];  numbers, 'text', names, [lists]
+//   expression  a if condition else b;  or, and, not;  < <= > >= == != in;  + -;  * / // %;  -a;  f(a, name=b), a[i];
+//               numbers, 'text', names, [lists]
 //
 // A recursive descent over one scalar. The first mistake ends the reading of that scalar; the file's other scalars are still read.
 #include "frontend/expression.h"
@@ -25,7 +26,8 @@ typedef struct {
     bool failed;
 } Parser;
 
-const char *const expr_op_text[EO_COUNT] = {"+", "-", "*", "/", "//", "%", "<", "<=", ">", ">=", "==", "!=", "in", "not in", "and", "or", "not", "-"};
+const char *const expr_op_text[EO_COUNT] = {"+",  "-",  "*",  "/",  "//",     "%",   "<",  "<=",  ">",
+                                            ">=", "==", "!=", "in", "not in", "and", "or", "not", "-"};
 
 static void parse_error(Parser *parser, int start, int length, const char *hint, const char *format, ...) PRINTF_LIKE(5, 6);
 static void parse_error(Parser *parser, int start, int length, const char *hint, const char *format, ...) {
@@ -89,18 +91,28 @@ static void read_text_token(Parser *parser, int start) {
     parser->token = (Token){TOK_TEXT, start, length, 0, arena_strndup(parser->arena, text + start + 1, (size_t)length - 2)};
 }
 
+typedef struct { const char *text, *hint; } WrongSign;   // what people write who come from other languages
+
 static void read_sign(Parser *parser, int start) {
-    static const char *const signs[] = {"//", "<=", ">=", "==", "!=", "..", "+", "-", "*", "/", "%", "<", ">", "=", "(", ")", "[", "]", ",", "}"};
-    static const struct { const char *text, *hint; } wrong[] = {
-        {"**", "a power is written pow(a, b)"}, {"^", "a power is written pow(a, b)"}, {"&&", "write 'and'"}, {"||", "write 'or'"},
-        {"!", "write 'not'"}, {".", "a record's entry is written record['entry']"}, {"?", "write: a if condition else b"},
-        {"@", "a matrix product is written linear(x, w)"}, {"{", "a record is a named config entry"}, {":", "a slice is written slice(x, from, to)"},
+    static const char *const signs[] = {"//", "<=", ">=", "==", "!=", "..", "+", "-", "*", "/",
+                                        "%",  "<",  ">",  "=",  "(",  ")",  "[", "]", ",", "}"};
+    static const WrongSign wrong[] = {
+        {"**", "a power is written pow(a, b)"},
+        {"^", "a power is written pow(a, b)"},
+        {"&&", "write 'and'"},
+        {"||", "write 'or'"},
+        {"!", "write 'not'"},
+        {".", "a record's entry is written record['entry']"},
+        {"?", "write: a if condition else b"},
+        {"@", "a matrix product is written linear(x, w)"},
+        {"{", "a record is a named config entry"},
+        {":", "a slice is written slice(x, from, to)"},
     };
     const char *text = parser->at->text + start;
     for (size_t i = 0; i < COUNT_OF(wrong) && !(text[0] == '!' && text[1] == '=') && !(text[0] == '.' && text[1] == '.'); i++)
         if (strncmp(text, wrong[i].text, strlen(wrong[i].text)) == 0) {
-            parse_error(parser, start, (int)strlen(wrong[i].text), parser->pattern ? "an expression in a name ends with '}'" : wrong[i].hint,
-                        "unexpected '%s'", wrong[i].text);
+            parse_error(parser, start, (int)strlen(wrong[i].text),
+                        parser->pattern ? "an expression in a name ends with '}'" : wrong[i].hint, "unexpected '%s'", wrong[i].text);
             parser->token = (Token){TOK_BAD, start, 1, 0, ""};
             return;
         }
@@ -136,8 +148,12 @@ static void advance(Parser *parser) {
     }
 }
 
-static bool at_sign(const Parser *parser, const char *sign) { return parser->token.kind == TOK_SIGN && strcmp(parser->token.text, sign) == 0; }
-static bool at_word(const Parser *parser, const char *word) { return parser->token.kind == TOK_NAME && strcmp(parser->token.text, word) == 0; }
+static bool at_sign(const Parser *parser, const char *sign) {
+    return parser->token.kind == TOK_SIGN && strcmp(parser->token.text, sign) == 0;
+}
+static bool at_word(const Parser *parser, const char *word) {
+    return parser->token.kind == TOK_NAME && strcmp(parser->token.text, word) == 0;
+}
 
 static bool keyword(const char *text) {
     static const char *const words[] = {"if", "else", "in", "and", "or", "not", "return"};
@@ -174,7 +190,8 @@ static Expr *expr_over(Parser *parser, ExprKind kind, int start, int end, int co
     expr->items = arena_copy(parser->arena, items, sizeof(Expr *) * (size_t)count);
     for (int i = 0; i < count; i++)
         if (items[i]->depth >= expr->depth) expr->depth = items[i]->depth + 1;
-    if (expr->depth > MOST_DEPTH) parse_error(parser, start, 1, "name a part of it in a statement of its own", "the expression is nested too deeply");
+    if (expr->depth > MOST_DEPTH)
+        parse_error(parser, start, 1, "name a part of it in a statement of its own", "the expression is nested too deeply");
     return expr;
 }
 
@@ -182,7 +199,8 @@ static int end_of(const Expr *expr) { return expr->start + expr->length; }
 
 static void deepen(Parser *parser, Expr *expr, const Expr *item) {
     if (item->depth >= expr->depth) expr->depth = item->depth + 1;
-    if (expr->depth > MOST_DEPTH) parse_error(parser, expr->start, 1, "name a part of it in a statement of its own", "the expression is nested too deeply");
+    if (expr->depth > MOST_DEPTH)
+        parse_error(parser, expr->start, 1, "name a part of it in a statement of its own", "the expression is nested too deeply");
 }
 
 static Expr *parse_list(Parser *parser) {
@@ -195,7 +213,8 @@ static Expr *parse_list(Parser *parser) {
         ARENA_PUSH(parser->arena, list->items, list->count, capacity) = item;
         deepen(parser, list, item);
         if (at_sign(parser, ",")) advance(parser);
-        else if (!at_sign(parser, "]")) parse_error(parser, parser->token.start, parser->token.length, NULL, "expected ',' or ']' but found %s", found(parser));
+        else if (!at_sign(parser, "]"))
+            parse_error(parser, parser->token.start, parser->token.length, NULL, "expected ',' or ']' but found %s", found(parser));
     }
     list->length = parser->token.start + 1 - list->start;
     expect(parser, "]", NULL);
@@ -215,7 +234,9 @@ static const char *argument_name(Parser *parser) {
 }
 
 static const char *comma_hint(const Parser *parser) {
-    return parser->token.kind == TOK_END && yaml_ends_at_comma(parser->at) ? "inside [ ] or { } of YAML an expression with a comma is quoted" : NULL;
+    return parser->token.kind == TOK_END && yaml_ends_at_comma(parser->at)
+               ? "inside [ ] or { } of YAML an expression with a comma is quoted"
+               : NULL;
 }
 
 static Expr *parse_call(Parser *parser, const Token *name) {
@@ -304,12 +325,15 @@ static Expr *parse_prefix(Parser *parser, const char *sign) {
 // Binary operators from the loosest to the tightest; comparisons do not chain.
 enum { LEVEL_OR, LEVEL_AND, LEVEL_NOT, LEVEL_COMPARE, LEVEL_SUM, LEVEL_PRODUCT, LEVEL_PREFIX };
 
+typedef struct { const char *text; int level; ExprOp op; bool word; } Operator;
+
 static ExprOp operator_here(Parser *parser, int level) {
-    static const struct { const char *text; int level; ExprOp op; bool word; } operators[] = {
-        {"or", LEVEL_OR, EO_OR, true}, {"and", LEVEL_AND, EO_AND, true}, {"<", LEVEL_COMPARE, EO_LT, false}, {"<=", LEVEL_COMPARE, EO_LE, false},
-        {">", LEVEL_COMPARE, EO_GT, false}, {">=", LEVEL_COMPARE, EO_GE, false}, {"==", LEVEL_COMPARE, EO_EQ, false}, {"!=", LEVEL_COMPARE, EO_NE, false},
-        {"in", LEVEL_COMPARE, EO_IN, true}, {"not", LEVEL_COMPARE, EO_NOT_IN, true}, {"+", LEVEL_SUM, EO_ADD, false}, {"-", LEVEL_SUM, EO_SUB, false},
-        {"*", LEVEL_PRODUCT, EO_MUL, false}, {"/", LEVEL_PRODUCT, EO_DIV, false}, {"//", LEVEL_PRODUCT, EO_FLOOR_DIV, false},
+    static const Operator operators[] = {
+        {"or", LEVEL_OR, EO_OR, true},           {"and", LEVEL_AND, EO_AND, true},    {"<", LEVEL_COMPARE, EO_LT, false},
+        {"<=", LEVEL_COMPARE, EO_LE, false},     {">", LEVEL_COMPARE, EO_GT, false},  {">=", LEVEL_COMPARE, EO_GE, false},
+        {"==", LEVEL_COMPARE, EO_EQ, false},     {"!=", LEVEL_COMPARE, EO_NE, false}, {"in", LEVEL_COMPARE, EO_IN, true},
+        {"not", LEVEL_COMPARE, EO_NOT_IN, true}, {"+", LEVEL_SUM, EO_ADD, false},     {"-", LEVEL_SUM, EO_SUB, false},
+        {"*", LEVEL_PRODUCT, EO_MUL, false},     {"/", LEVEL_PRODUCT, EO_DIV, false}, {"//", LEVEL_PRODUCT, EO_FLOOR_DIV, false},
         {"%", LEVEL_PRODUCT, EO_MOD, false},
     };
     for (size_t i = 0; i < COUNT_OF(operators); i++)
@@ -338,7 +362,8 @@ static Expr *parse_level(Parser *parser, int level) {
             parse_error(parser, parser->token.start, parser->token.length, "write: a < b and b < c", "comparisons cannot be chained");
         advance(parser);
         if (op == EO_NOT_IN) {
-            if (!at_word(parser, "in")) parse_error(parser, parser->token.start, parser->token.length, NULL, "expected 'in' but found %s", found(parser));
+            if (!at_word(parser, "in"))
+                parse_error(parser, parser->token.start, parser->token.length, NULL, "expected 'in' but found %s", found(parser));
             else advance(parser);
         }
         Expr *right = parser->failed ? expr : parse_level(parser, level + 1);
@@ -356,7 +381,8 @@ static Expr *parse_ternary(Parser *parser) {
         advance(parser);
         Expr *condition = parse_level(parser, LEVEL_OR), *otherwise = condition;
         if (!parser->failed && !at_word(parser, "else"))
-            parse_error(parser, parser->token.start, parser->token.length, "write: a if condition else b", "expected 'else' but found %s", found(parser));
+            parse_error(parser, parser->token.start, parser->token.length, "write: a if condition else b", "expected 'else' but found %s",
+                        found(parser));
         if (!parser->failed) {
             advance(parser);
             otherwise = parse_ternary(parser);
@@ -380,7 +406,8 @@ static bool parser_start(Parser *parser, Arena *arena, const Yaml *scalar, int s
 static bool parser_end(Parser *parser) {
     if (!parser->failed && parser->token.kind != TOK_END) {
         const char *hint = at_sign(parser, "=") ? "a comparison is written ==" : NULL;
-        parse_error(parser, parser->token.start, parser->token.length, hint, "expected the end of the expression but found %s", found(parser));
+        parse_error(parser, parser->token.start, parser->token.length, hint, "expected the end of the expression but found %s",
+                    found(parser));
     }
     return !parser->failed;
 }
@@ -397,7 +424,8 @@ Expr *pattern_part_parse(Arena *arena, const Yaml *scalar, int *at, Diags *diags
     if (!parser_start(&parser, arena, scalar, *at, diags)) return NULL;
     Expr *expr = parse_ternary(&parser);
     if (!parser.failed && !at_sign(&parser, "}"))
-        parse_error(&parser, parser.token.start, parser.token.length, "{{ and }} stand for braces", "expected '}' but found %s", found(&parser));
+        parse_error(&parser, parser.token.start, parser.token.length, "{{ and }} stand for braces", "expected '}' but found %s",
+                    found(&parser));
     *at = parser.token.start + 1;
     return parser.failed ? NULL : expr;
 }

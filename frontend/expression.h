@@ -7,8 +7,8 @@
 typedef enum { EX_NUMBER, EX_TEXT, EX_NAME, EX_LIST, EX_CALL, EX_INDEX, EX_UNARY, EX_BINARY, EX_IF } ExprKind;
 
 typedef enum {
-    EO_ADD, EO_SUB, EO_MUL, EO_DIV, EO_FLOOR_DIV, EO_MOD, EO_LT, EO_LE, EO_GT, EO_GE, EO_EQ, EO_NE, EO_IN, EO_NOT_IN, EO_AND, EO_OR, EO_NOT, EO_NEG,
-    EO_COUNT
+    EO_ADD, EO_SUB, EO_MUL, EO_DIV, EO_FLOOR_DIV, EO_MOD, EO_LT, EO_LE, EO_GT, EO_GE, EO_EQ, EO_NE, EO_IN, EO_NOT_IN, EO_AND, EO_OR,
+    EO_NOT, EO_NEG, EO_COUNT
 } ExprOp;
 extern const char *const expr_op_text[EO_COUNT];
 

@@ -36,7 +36,7 @@ const Yaml *yaml_get(const Yaml *map, const char *key);                      // 
 // Every key of the map is one of `known`, else an error with "did you mean". `what`: "a parameter has no key 'nmae'".
 bool yaml_check_keys(const Yaml *map, const char *what, const char *const *known, int count, Diags *diags);
 Loc yaml_place(const Yaml *scalar, int offset, int length);    // of a piece of a scalar's text
-bool yaml_ends_at_comma(const Yaml *scalar);                                 // an unquoted item of a flow list or map, with another after it
+bool yaml_ends_at_comma(const Yaml *scalar);                   // an unquoted item of a flow list or map, with another after it
 const char *yaml_kind_name(YamlKind kind);                                   // "a scalar", "a list", "a map"
 
 // ---- constants ----------------------------------------------------------------------------------------------------
@@ -70,12 +70,12 @@ bool constant_integer(const Constant *constant, int64_t *value);             // 
 bool constant_true(const Constant *constant);                                // none, false, 0, "" and empty lists are false
 bool constant_equal(const Constant *a, const Constant *b);
 const Constant *constant_field(const Constant *record, const char *name);    // NULL when absent
-void constant_text(const Constant *constant, Text *out);                     // as the language writes it: 1e-06, true, 'half', [1, 2], {a: 1}
+void constant_text(const Constant *constant, Text *out); // as the language writes it: 1e-06, true, 'half', [1, 2], {a: 1}
 
 // ---- names --------------------------------------------------------------------------------------------------------
 
-// Names and what they stand for. `find`, when set, is asked before the table: config values can be worked out when needed, in any order. It returns
-// false for a name it does not know. The table's names serve "did you mean" too.
+// Names and what they stand for. `find`, when set, is asked before the table: config values can be worked out when needed, in any order. It
+// returns false for a name it does not know. The table's names serve "did you mean" too.
 typedef struct Scope Scope;
 struct Scope {
     const Scope *outer;

@@ -1,7 +1,7 @@
 // Inside the model language: a parsed description, and the state of lowering it into the graph IR. Private to frontend/model_*.c.
 //
-// A description is parsed once into blocks, parameters and statements. Lowering runs main's statements; a call elaborates its block for the given
-// index values and operand types into a function, and reuses the function of an earlier call when it comes out the same.
+// A description is parsed once into blocks, parameters and statements. Lowering runs main's statements; a call elaborates its block for the
+// given index values and operand types into a function, and reuses the function of an earlier call when it comes out the same.
 #ifndef TENON_FRONTEND_MODEL_H
 #define TENON_FRONTEND_MODEL_H
 
@@ -9,8 +9,8 @@
 #include "frontend/frontend.h"
 
 enum {
-    MOST_CONFIG = 2000, MOST_BLOCKS = 1000, MOST_PARAMS = 500, MOST_NAMES = 64, MOST_TURNS = 100000, MOST_STATEMENTS = 2000000, MOST_CALL_DEPTH = 32,
-    MOST_EXPERTS = 4096, MOST_FUNC_PARAMS = 1000, MOST_RESULTS = 64,
+    MOST_CONFIG = 2000, MOST_BLOCKS = 1000, MOST_PARAMS = 500, MOST_NAMES = 64, MOST_TURNS = 100000, MOST_STATEMENTS = 2000000,
+    MOST_CALL_DEPTH = 32, MOST_EXPERTS = 4096, MOST_FUNC_PARAMS = 1000, MOST_RESULTS = 64,
 };
 
 // ---- a parsed description -----------------------------------------------------------------------------------------
@@ -57,8 +57,8 @@ typedef struct {
 
 // ---- values while lowering ----------------------------------------------------------------------------------------
 
-// Where a parameter's numbers come from: a view of a tensor, numbers in memory, or an operation on other sources, which is computed when main
-// passes it somewhere. The same numbers are the same source.
+// Where a parameter's numbers come from: a view of a tensor, numbers in memory, or an operation on other sources, which is computed when
+// main passes it somewhere. The same numbers are the same source.
 typedef struct Source Source;
 struct Source {
     Weight view;                   // name, type; and the tensor or data, unless it is an operation

@@ -1,6 +1,6 @@
-// Calls of blocks. A block is elaborated for the call's index values and operand types: first in a module that is thrown away, and when no function
-// of an earlier call computes the same, once more in the model's. So layers that differ in nothing but their weights are one function, a caller comes
-// after its callees, and what is thrown away costs no memory.
+// Calls of blocks. A block is elaborated for the call's index values and operand types: first in a module that is thrown away, and when no
+// function of an earlier call computes the same, once more in the model's. So layers that differ in nothing but their weights are one
+// function, a caller comes after its callees, and what is thrown away costs no memory.
 //
 // A function's parameters are all that it and its callees need (lambda lifting), so every call in main passes its weights.
 #include "frontend/model.h"
@@ -60,8 +60,9 @@ static void check_results(Frame *frame) {
         if (datum->kind == DATUM_VALUE) continue;
         const Expr *expr = return_expr(frame->block, i);
         if (datum->kind == DATUM_POISON) frame->failed = true;
-        else if (expr) frame_error(frame, expr, "%s returns %s, not a value of the graph", frame->block->name ? frame->block->name : "model",
-                                   datum_describe(frame, datum));
+        else if (expr)
+            frame_error(frame, expr, "%s returns %s, not a value of the graph", frame->block->name ? frame->block->name : "model",
+                        datum_describe(frame, datum));
         if (line && datum->kind != DATUM_POISON) line->bad = true;
     }
 }
@@ -115,8 +116,8 @@ static void make(Lower *lower, Block *block, const Given *given, Made *made) {
             made->poison = true;
         }
         if (!made->poison && made->slot_count > MOST_FUNC_PARAMS) {
-            diag_error(lower->diags, block->loc, "block '%s' and what it calls have %d parameters; at most %d can be passed", block->name, made->slot_count,
-                       MOST_FUNC_PARAMS);
+            diag_error(lower->diags, block->loc, "block '%s' and what it calls have %d parameters; at most %d can be passed", block->name,
+                       made->slot_count, MOST_FUNC_PARAMS);
             made->poison = true;
         }
     } else {
@@ -213,7 +214,8 @@ static void no_such_argument(Frame *frame, const Block *block, const Expr *call,
 static Constant index_value(Frame *frame, const Block *block, int index, const Expr *expr) {
     const char *what = arena_printf(frame->arena, "index '%s'", block->indices[index]);
     Constant value = lower_constant(frame, expr, what);
-    if (value.kind == CONSTANT_NUMBER || value.kind == CONSTANT_TEXT || value.kind == CONSTANT_BOOL || value.kind == CONSTANT_POISON) return value;
+    if (value.kind == CONSTANT_NUMBER || value.kind == CONSTANT_TEXT || value.kind == CONSTANT_BOOL || value.kind == CONSTANT_POISON)
+        return value;
     frame_error(frame, expr, "index '%s' is a number or a text, not %s", block->indices[index], constant_describe(frame->arena, &value));
     return (Constant){.kind = CONSTANT_POISON};
 }
@@ -240,8 +242,8 @@ static void bind_arguments(Frame *frame, const Block *block, const Expr *call, G
             lower_expr(frame, call->items[i], NULL, 0);
             given->poison = given->misplaced = true;
         } else if (input >= block->input_count) {
-            argument_error(frame, expr_loc(call->items[i]), "block '%s' takes %d input%s, and this is one more", block->name, block->input_count,
-                           block->input_count == 1 ? "" : "s");
+            argument_error(frame, expr_loc(call->items[i]), "block '%s' takes %d input%s, and this is one more", block->name,
+                           block->input_count, block->input_count == 1 ? "" : "s");
             if (block->index_count) frame_hint(frame, "indices are named: %s=", block->indices[0]);
             given->poison = given->misplaced = true;
         } else if (input_given[input]) {
@@ -254,7 +256,8 @@ static void bind_arguments(Frame *frame, const Block *block, const Expr *call, G
         }
     }
     for (int i = 0; i < block->input_count; i++) {
-        if (!input_given[i] && !given->misplaced) argument_error(frame, expr_loc(call), "%s: input '%s' is missing", block->name, block->inputs[i]);
+        if (!input_given[i] && !given->misplaced)
+            argument_error(frame, expr_loc(call), "%s: input '%s' is missing", block->name, block->inputs[i]);
         given->poison = given->poison || !input_given[i] || given->inputs[i].kind == DATUM_POISON;
     }
 }
@@ -370,7 +373,8 @@ static void moe_arguments(Frame *frame, Experts *experts, const Expr *call, bool
             continue;
         }
         if (place > 4 || seen[place]) {
-            moe_error(frame, experts, expr_loc(call->items[i]), place > 4 ? "takes x, w, e, a block and count=; indices are named" : "an argument is given twice");
+            moe_error(frame, experts, expr_loc(call->items[i]),
+                      place > 4 ? "takes x, w, e, a block and count=; indices are named" : "an argument is given twice");
             continue;
         }
         seen[place] = true;
@@ -407,8 +411,9 @@ static void moe_indices(Frame *frame, Experts *experts, const Expr *call, const 
     for (int i = 0; i < block->index_count; i++)
         if (!index_given[i]) experts->expert = i, missing++;
     if (missing == 1) return;
-    moe_error(frame, experts, expr_loc(experts->block_expr), missing ? "all indices of the block but one are given; that one numbers the experts"
-                                                                     : "one index of the block is left to number the experts");
+    moe_error(frame, experts, expr_loc(experts->block_expr),
+              missing ? "all indices of the block but one are given; that one numbers the experts"
+                      : "one index of the block is left to number the experts");
     diag(frame->diags, DIAG_NOTE, block->loc, "block '%s' has %d %s, and %d of them given here", block->name, block->index_count,
          block->index_count == 1 ? "index" : "indices", block->index_count - missing);
 }
@@ -423,7 +428,8 @@ static bool moe_gather(Frame *frame, Experts *experts, Given *given, const Expr 
         Made *made = made_for(frame, experts->block, given, call);
         if (made->poison) return false;
         if (*func && made->func != *func) {
-            argument_error(frame, expr_loc(experts->block_expr), "moe: expert %lld differs from expert 0 in shapes, types or operations", (long long)i);
+            argument_error(frame, expr_loc(experts->block_expr), "moe: expert %lld differs from expert 0 in shapes, types or operations",
+                           (long long)i);
             return false;
         }
         *func = made->func;
@@ -446,8 +452,8 @@ static bool moe_gather(Frame *frame, Experts *experts, Given *given, const Expr 
     return true;
 }
 
-static Node *moe_node(Frame *frame, const Experts *experts, Func *func, Slot **slots, int slot_count, const Expr *call, const char *const *names,
-                      int name_count) {
+static Node *moe_node(Frame *frame, const Experts *experts, Func *func, Slot **slots, int slot_count, const Expr *call,
+                      const char *const *names, int name_count) {
     Value **operands = ARENA_ARRAY(frame->arena, Value *, (int64_t)slot_count + 3);
     for (int i = 0; i < 3; i++) operands[i] = experts->operands[i].value;
     for (int i = 0; i < slot_count; i++) operands[3 + i] = frame_slot(frame, slots[i]);
@@ -479,7 +485,8 @@ Datum lower_moe(Frame *frame, const Expr *call, const char *const *names, int na
         return datum_poison;
     }
     given.indices[experts.expert] = (Constant){.kind = CONSTANT_TEXT, .text = "*"};
-    return finish_call(frame, moe_node(frame, &experts, func, slots, slot_count, call, names, name_count), label_text(frame->lower, experts.block, &given));
+    return finish_call(frame, moe_node(frame, &experts, func, slots, slot_count, call, names, name_count),
+                       label_text(frame->lower, experts.block, &given));
 }
 
 // ---- main ---------------------------------------------------------------------------------------------------------
@@ -493,7 +500,8 @@ static void check_main(Frame *frame) {
     const Type *type = &frame->results[0].value->type;
     bool rows = type->rank >= 2 && (type->dims[0] == DIM_T || type->dims[0] == DIM_S) && type->dtype == DT_F32;
     if (rows) return;
-    frame_error(frame, expr, "the model returns f32[T, n] or f32[S, n]: a row for each token or sequence, not %s", datum_describe(frame, &frame->results[0]));
+    frame_error(frame, expr, "the model returns f32[T, n] or f32[S, n]: a row for each token or sequence, not %s",
+                datum_describe(frame, &frame->results[0]));
 }
 
 bool lower_main(Lower *lower, const char *const *inputs, int input_count) {

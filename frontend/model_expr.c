@@ -85,9 +85,11 @@ static Datum lower_logic(Frame *frame, const Expr *expr) {
 }
 
 static OpId op_of(ExprOp op, bool *swap) {
-    static const OpId ops[EO_COUNT] = {[EO_ADD] = OP_ADD, [EO_SUB] = OP_SUB, [EO_MUL] = OP_MUL, [EO_DIV] = OP_DIV, [EO_FLOOR_DIV] = OP_COUNT,
-        [EO_MOD] = OP_COUNT, [EO_LT] = OP_LT, [EO_LE] = OP_LE, [EO_GT] = OP_LT, [EO_GE] = OP_LE, [EO_EQ] = OP_EQ, [EO_NE] = OP_NE, [EO_IN] = OP_COUNT,
-        [EO_NOT_IN] = OP_COUNT, [EO_AND] = OP_COUNT, [EO_OR] = OP_COUNT, [EO_NOT] = OP_COUNT, [EO_NEG] = OP_COUNT};
+    static const OpId ops[EO_COUNT] = {
+        [EO_ADD] = OP_ADD,   [EO_SUB] = OP_SUB,   [EO_MUL] = OP_MUL,  [EO_DIV] = OP_DIV,      [EO_FLOOR_DIV] = OP_COUNT,
+        [EO_MOD] = OP_COUNT, [EO_LT] = OP_LT,     [EO_LE] = OP_LE,    [EO_GT] = OP_LT,        [EO_GE] = OP_LE,
+        [EO_EQ] = OP_EQ,     [EO_NE] = OP_NE,     [EO_IN] = OP_COUNT, [EO_NOT_IN] = OP_COUNT, [EO_AND] = OP_COUNT,
+        [EO_OR] = OP_COUNT,  [EO_NOT] = OP_COUNT, [EO_NEG] = OP_COUNT};
     *swap = op == EO_GT || op == EO_GE;
     return ops[op];
 }
@@ -104,9 +106,12 @@ static Datum lower_binary(Frame *frame, const Expr *expr, const char *const *nam
     if ((expr->op == EO_EQ || expr->op == EO_NE) && (is_none(&operands[0]) || is_none(&operands[1])))
         return datum_constant(constant_bool(expr->op == EO_NE));   // is the parameter there?
     for (int i = 0; i < 2; i++)
-        if (operands[i].kind == DATUM_LIST || (is_constant(&operands[i]) && operands[i].constant.kind != CONSTANT_NUMBER && operands[i].constant.kind != CONSTANT_BOOL)) {
-            frame_error(frame, expr->items[i], "'%s' needs a number or a value here, not %s", expr_op_text[expr->op], datum_describe(frame, &operands[i]));
-            if (operands[i].kind == DATUM_LIST) frame_hint(frame, "give the values names: a, b = %s", expr_source(frame->arena, expr->items[i]));
+        if (operands[i].kind == DATUM_LIST ||
+            (is_constant(&operands[i]) && operands[i].constant.kind != CONSTANT_NUMBER && operands[i].constant.kind != CONSTANT_BOOL)) {
+            frame_error(frame, expr->items[i], "'%s' needs a number or a value here, not %s", expr_op_text[expr->op],
+                        datum_describe(frame, &operands[i]));
+            if (operands[i].kind == DATUM_LIST)
+                frame_hint(frame, "give the values names: a, b = %s", expr_source(frame->arena, expr->items[i]));
             if (is_none(&operands[i])) frame_hint(frame, "%s is absent here", expr_source(frame->arena, expr->items[i]));
             return datum_poison;
         }
@@ -195,7 +200,8 @@ static Datum lower_function(Frame *frame, const Expr *expr, OpId also, const cha
         if (args[i].kind == DATUM_POISON || is_constant(&args[i])) continue;
         op = true;
         if (also != OP_COUNT) continue;
-        frame_error(frame, expr->items[i], "%s works on numbers known at compile time, not on %s", expr->text, datum_describe(frame, &args[i]));
+        frame_error(frame, expr->items[i], "%s works on numbers known at compile time, not on %s", expr->text,
+                    datum_describe(frame, &args[i]));
         bad = true;
     }
     if (bad) return datum_poison;
@@ -235,6 +241,7 @@ Datum lower_expr(Frame *frame, const Expr *expr, const char *const *names, int n
 Constant lower_constant(Frame *frame, const Expr *expr, const char *what) {
     Datum datum = lower_expr(frame, expr, NULL, 0);
     if (is_constant(&datum)) return datum.constant;
-    if (datum.kind != DATUM_POISON) frame_error(frame, expr, "%s must be known at compile time, and this is %s", what, datum_describe(frame, &datum));
+    if (datum.kind != DATUM_POISON)
+        frame_error(frame, expr, "%s must be known at compile time, and this is %s", what, datum_describe(frame, &datum));
     return (Constant){.kind = CONSTANT_POISON};
 }

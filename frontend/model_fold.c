@@ -1,8 +1,8 @@
 // Operations on parameters alone become parameters: w + 1, a concatenation, a reshape for another product.
 //
-// What only moves whole rows stays a view of the file, in its storage format: a slice or split along the first dimension, a transpose of the last two.
-// The rest is remembered as an operation on its sources and run by the reference interpreter, on dequantized values, when main passes the result to
-// something; steps in between are gone afterwards, and what no layer uses is never computed.
+// What only moves whole rows stays a view of the file, in its storage format: a slice or split along the first dimension, a transpose of
+// the last two. The rest is remembered as an operation on its sources and run by the reference interpreter, on dequantized values, when
+// main passes the result to something; steps in between are gone afterwards, and what no layer uses is never computed.
 #include "frontend/model.h"
 #include "ir/interp.h"
 
@@ -68,7 +68,8 @@ static bool fold_view(Frame *frame, const Node *node, const Slot *slot, Datum *o
 // ---- operations ---------------------------------------------------------------------------------------------------
 
 // The operation as the only node of a function whose parameters are the slots among its operands.
-static Func *fold_func(Arena *arena, OpId op, const Datum *operands, int count, const Attr *attrs, int attr_count, const Expr *at, Diags *diags) {
+static Func *fold_func(Arena *arena, OpId op, const Datum *operands, int count, const Attr *attrs, int attr_count, const Expr *at,
+                       Diags *diags) {
     Func *func = func_new(module_new(arena, "fold"), "fold");
     Value **values = ARENA_ARRAY(arena, Value *, count);
     DType number = DT_F32;
@@ -174,7 +175,8 @@ static const Weight *compute(Frame *frame, Source *source, Arena *arena) {
     if (source->made) return source->made;
     if (source->op == OP_COUNT) return &source->view;
     Arena *scratch = arena_new();
-    Func *func = fold_func(scratch, source->op, source->operands, source->operand_count, source->attrs, source->attr_count, source->at, frame->diags);
+    Func *func = fold_func(scratch, source->op, source->operands, source->operand_count, source->attrs, source->attr_count, source->at,
+                           frame->diags);
     Weight *result = NULL;
     Weight ***bound = ARENA_ARRAY(scratch, Weight **, source->operand_count);
     for (int i = 0, params = 0; func && i < source->operand_count; i++) {

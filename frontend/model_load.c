@@ -58,10 +58,9 @@ static bool config_find(void *context, const char *name, Constant *value) {
 
 static bool config_entry(const Yaml *key, Diags *diags) {
     Constant ignored;
-    const char *problem = !is_name(key->text) ? "a config name is letters, digits and _" : constant_named(key->text, &ignored) ? "is a word of the language" : NULL;
-    if (!problem) return true;
-    if (is_name(key->text)) diag_error(diags, key->loc, "'%s' %s", key->text, problem);
-    else diag_error(diags, key->loc, "%s", problem);
+    if (!is_name(key->text)) diag_error(diags, key->loc, "a config name is letters, digits and _");
+    else if (constant_named(key->text, &ignored)) diag_error(diags, key->loc, "'%s' is a word of the language", key->text);
+    else return true;
     return false;
 }
 
@@ -160,7 +159,8 @@ static void read_context(Load *load) {
     if (!constant_evaluate(lower->arena, yaml, &lower->config, &value, lower->diags)) {
         load->good = false;
     } else if (!constant_integer(&value, &context) || context < 1 || context > MOST_CONTEXT) {
-        load_error(load, yaml->loc, "context is a whole number within 1 … %d, not %s", MOST_CONTEXT, constant_describe(lower->arena, &value));
+        load_error(load, yaml->loc, "context is a whole number within 1 … %d, not %s", MOST_CONTEXT,
+                   constant_describe(lower->arena, &value));
     } else {
         lower->context = context;
     }
@@ -230,10 +230,12 @@ static void read_inputs(Load *load) {
             if (!yaml_check_keys(map, "an input", known, COUNT_OF(known), lower->diags)) load->good = false;
             const Yaml *is_ids = yaml_get(map, "ids"), *otherwise = yaml_get(map, "default");
             if (is_ids && !constant_evaluate(lower->arena, is_ids, &lower->config, &ids, lower->diags)) load->good = false;
-            else if (!constant_true(&ids)) load_error(load, is_ids ? is_ids->loc : key->loc, "only inputs of ids are there yet: {ids: true}");
+            else if (!constant_true(&ids))
+                load_error(load, is_ids ? is_ids->loc : key->loc, "only inputs of ids are there yet: {ids: true}");
             if (otherwise && !constant_evaluate(lower->arena, otherwise, &lower->config, &value, lower->diags)) load->good = false;
             else if (!constant_integer(&value, &number) || number < 0 || number > INT32_MAX)
-                load_error(load, otherwise->loc, "default is an id: a whole number from 0, not %s", constant_describe(lower->arena, &value));
+                load_error(load, otherwise->loc, "default is an id: a whole number from 0, not %s",
+                           constant_describe(lower->arena, &value));
         }
         model->input_defaults[model->input_count] = number;
         model->input_names[model->input_count++] = key->text;
@@ -300,7 +302,8 @@ static bool build(Load *load, Provider *given) {
     lower->module->context = load->model->context = lower->context;
     bool lowered = lower_main(lower, load->model->input_names, load->model->input_count);
     for (int i = 0; i < lower->block_count; i++)
-        if (!lower->blocks[i].called && lowered) diag(lower->diags, DIAG_WARNING, lower->blocks[i].loc, "block '%s' is never called", lower->blocks[i].name);
+        if (!lower->blocks[i].called && lowered)
+            diag(lower->diags, DIAG_WARNING, lower->blocks[i].loc, "block '%s' is never called", lower->blocks[i].name);
     return lowered && load->good;
 }
 

@@ -1,5 +1,5 @@
-// Lowering: the statements of one body, run for one call. A name holds a constant, a value of the graph, a parameter, or poison; a statement that
-// made an error in one call is quiet in the next, so a mistake in a block is reported once however many layers run it.
+// Lowering: the statements of one body, run for one call. A name holds a constant, a value of the graph, a parameter, or poison; a
+// statement that made an error in one call is quiet in the next, so a mistake in a block is reported once however many layers run it.
 #include "frontend/model.h"
 
 #include <string.h>

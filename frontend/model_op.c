@@ -1,7 +1,7 @@
 // Calls of operations: arguments are bound to the operands and attributes that ops.def names, by position or by name, and become a node.
 //
-// An operand is a value, a parameter, `none`, or a number (which becomes a constant of the other operands' type). A node whose operands are all
-// parameters or numbers is computed now and becomes a parameter itself (model_fold.c).
+// An operand is a value, a parameter, `none`, or a number (which becomes a constant of the other operands' type). A node whose operands are
+// all parameters or numbers is computed now and becomes a parameter itself (model_fold.c).
 #include "frontend/model.h"
 
 #include <string.h>
@@ -100,7 +100,8 @@ static bool sizes_attr(Call *call, const AttrSpec *spec, const Expr *expr, const
         if (item->kind == CONSTANT_SIZE) size = (int64_t)item->number;
         else if (!constant_integer(item, &size) || size < 1) {
             if (expr->kind == EX_LIST) loc = expr_loc(expr->items[i]);
-            call_error(call, loc, "%s: a size is a whole number from 1, T or S, not %s", call->info->name, constant_describe(call->frame->arena, item));
+            call_error(call, loc, "%s: a size is a whole number from 1, T or S, not %s", call->info->name,
+                       constant_describe(call->frame->arena, item));
             return false;
         }
         attr->sizes[attr->size_count++] = size;
@@ -141,8 +142,10 @@ static void bind_attr(Call *call, int a, int i) {
         return;   // as if it was not given
     } else {
         Attr attr;
-        bool good = spec->kind == 'e' || spec->kind == 't' ? word_attr(call, spec, expr, &datum.constant, &attr)
-                  : spec->kind == 's' ? sizes_attr(call, spec, expr, &datum.constant, &attr) : number_attr(call, spec, expr, &datum.constant, &attr);
+        const Constant *value = &datum.constant;
+        bool word = spec->kind == 'e' || spec->kind == 't', sizes = spec->kind == 's', good;
+        if (word) good = word_attr(call, spec, expr, value, &attr);
+        else good = sizes ? sizes_attr(call, spec, expr, value, &attr) : number_attr(call, spec, expr, value, &attr);
         if (good) call->attrs[call->attr_count++] = attr;
     }
 }
@@ -287,7 +290,8 @@ static void bind_rope(Call *call, int scaling) {
         Datum record = argument(call, scaling);
         if (call->given[1] >= 0) call_error(call, argument_loc(call, scaling), "rope: scaling and factors are both given");
         if (record.kind == DATUM_POISON) call->bad = true;
-        else if (record.kind != DATUM_CONSTANT) call_error(call, expr_loc(from), "rope: scaling is a record, not %s", datum_describe(frame, &record));
+        else if (record.kind != DATUM_CONSTANT)
+            call_error(call, expr_loc(from), "rope: scaling is a record, not %s", datum_describe(frame, &record));
         else if (!rope_scaling(frame, &record.constant, from, &factors, &mscale)) call->bad = true;
         else if (mscale != 1 && attr_or(call, "mscale", 0) == 0) call->attrs[call->attr_count++] = attr_number("mscale", mscale);
     } else if (call->given[1] >= 0 && call->operands[1].kind == DATUM_CONSTANT) {
@@ -321,13 +325,16 @@ Datum lower_op(Frame *frame, OpId op, const Expr *expr, const Datum *args, const
     if (call.list) return make_node(frame, op, call.list, call.list_count, call.attrs, call.attr_count, expr, names, name_count);
     while (count > 0 && call.operands[count - 1].kind == DATUM_CONSTANT && call.operands[count - 1].constant.kind == CONSTANT_NONE) count--;
     Datum out = make_node(frame, op, call.operands, count, call.attrs, call.attr_count, expr, names, name_count);
-    if (out.kind == DATUM_POISON && usage_hint(call.info) && expr->count > 1 && !expr->names[1]) frame_hint(frame, "%s", usage_hint(call.info));
+    if (out.kind == DATUM_POISON && usage_hint(call.info) && expr->count > 1 && !expr->names[1])
+        frame_hint(frame, "%s", usage_hint(call.info));
     return out;
 }
 
 // ---- nodes --------------------------------------------------------------------------------------------------------
 
-static DType seen_as(DType stored) { return stored == DT_I32 || stored == DT_BOOL || stored == DT_CACHE || stored == DT_I8 ? stored : DT_F32; }
+static DType seen_as(DType stored) {
+    return stored == DT_I32 || stored == DT_BOOL || stored == DT_CACHE || stored == DT_I8 ? stored : DT_F32;
+}
 
 // What a number among the operands is: as the others when it fits them.
 static DType number_type(const Datum *operands, int count, int except, double value) {
@@ -356,8 +363,8 @@ static bool foldable(OpId op, const Datum *operands, int count) {
     return slots;
 }
 
-Datum make_node(Frame *frame, OpId op, const Datum *operands, int count, const Attr *attrs, int attr_count, const Expr *at, const char *const *names,
-                int name_count) {
+Datum make_node(Frame *frame, OpId op, const Datum *operands, int count, const Attr *attrs, int attr_count, const Expr *at,
+                const char *const *names, int name_count) {
     if (foldable(op, operands, count)) return fold_node(frame, op, operands, count, attrs, attr_count, at);
     Value **values = ARENA_ARRAY(frame->arena, Value *, count);
     for (int i = 0; i < count; i++) {

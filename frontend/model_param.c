@@ -1,5 +1,5 @@
-// Parameters: a declaration, for given index values, becomes a tensor's slice, checked against the file. Nothing is looked up before a statement
-// that runs speaks of it, so a branch that is not taken needs no weights.
+// Parameters: a declaration, for given index values, becomes a tensor's slice, checked against the file. Nothing is looked up before a
+// statement that runs speaks of it, so a branch that is not taken needs no weights.
 #include "frontend/model.h"
 
 #include <string.h>
@@ -77,10 +77,11 @@ static void take_index(Lookup *lookup, Weight *weight, Text *name) {
     int64_t index = field_integer(lookup, expr, "index", 0);
     if (lookup->bad) return;
     if (weight->type.rank < 2)
-        lookup_error(lookup, expr_loc(expr), "index: tensor '%s' is %s, not a stack", weight->tensor, shape_text(lookup->frame->arena, &weight->type));
+        lookup_error(lookup, expr_loc(expr), "index: tensor '%s' is %s, not a stack", weight->tensor,
+                     shape_text(lookup->frame->arena, &weight->type));
     else if (index >= weight->type.dims[0])
-        lookup_error(lookup, expr_loc(expr), "index: tensor '%s' has %lld elements, and this is %lld", weight->tensor, (long long)weight->type.dims[0],
-                     (long long)index);
+        lookup_error(lookup, expr_loc(expr), "index: tensor '%s' has %lld elements, and this is %lld", weight->tensor,
+                     (long long)weight->type.dims[0], (long long)index);
     else {
         drop_first(&weight->type);
         weight->index = index;
@@ -90,14 +91,15 @@ static void take_index(Lookup *lookup, Weight *weight, Text *name) {
 
 static void take_rows(Lookup *lookup, Weight *weight, Text *name) {
     const Param *param = lookup->param;
-    int64_t from = field_integer(lookup, param->rows[0], "the first row", 0), to = field_integer(lookup, param->rows[1], "the end of the rows", 1);
+    int64_t from = field_integer(lookup, param->rows[0], "the first row", 0),
+            to = field_integer(lookup, param->rows[1], "the end of the rows", 1);
     int64_t step = param->rows_count == 3 ? field_integer(lookup, param->rows[2], "the step of the rows", 1) : 1;
     if (lookup->bad) return;
     if (from >= to) {
         lookup_error(lookup, expr_loc(param->rows[0]), "rows %lld..%lld are none", (long long)from, (long long)to);
     } else if (to > weight->type.dims[0]) {
-        lookup_error(lookup, expr_loc(param->rows[1]), "rows %lld..%lld are not within the %lld rows of tensor '%s'", (long long)from, (long long)to,
-                     (long long)weight->type.dims[0], weight->tensor);
+        lookup_error(lookup, expr_loc(param->rows[1]), "rows %lld..%lld are not within the %lld rows of tensor '%s'", (long long)from,
+                     (long long)to, (long long)weight->type.dims[0], weight->tensor);
     } else if (weight->type.rank == 1 && dtype_info[weight->type.dtype].block != 1) {
         lookup_error(lookup, expr_loc(param->rows[0]), "tensor '%s' is stored in blocks of %d and cannot be cut", weight->tensor,
                      dtype_info[weight->type.dtype].block);
@@ -130,6 +132,18 @@ static void take_transposed(Lookup *lookup, Weight *weight, Text *name) {
     }
 }
 
+// The one size that differs, else the whole list.
+static Loc shape_place(const Param *param, const Type *declared, const Type *found) {
+    if (param->shape_list) return expr_loc(param->shape_list);
+    int differ = -1, count = 0;
+    for (int i = 0; found->rank == declared->rank && i < declared->rank; i++)
+        if (found->dims[i] != declared->dims[i]) differ = i, count++;
+    if (count == 1) return expr_loc(param->shape[differ]);
+    Loc loc = expr_loc(param->shape[0]), end = expr_loc(param->shape[param->rank - 1]);
+    if (end.line == loc.line) loc.length = end.column + end.length - loc.column;
+    return loc;
+}
+
 static void check_shape(Lookup *lookup, const Weight *weight, const Type *declared, const TensorInfo *tensor) {
     const Param *param = lookup->param;
     Arena *arena = lookup->frame->arena;
@@ -137,21 +151,12 @@ static void check_shape(Lookup *lookup, const Weight *weight, const Type *declar
     for (int i = 0; same && i < declared->rank; i++) same = weight->type.dims[i] == declared->dims[i];
     if (same) return;
     bool sliced = weight->index >= 0 || weight->step || weight->transpose;
-    Loc loc = param->shape_list ? expr_loc(param->shape_list) : expr_loc(param->shape[0]);
-    if (!param->shape_list && param->rank) {   // the list, or the one size that differs
-        const Expr *first = param->shape[0], *last = param->shape[param->rank - 1];
-        Loc end = expr_loc(last);
-        if (end.line == loc.line) loc.length = end.column + end.length - loc.column;
-        int differ = -1, count = 0;
-        for (int i = 0; weight->type.rank == declared->rank && i < declared->rank; i++)
-            if (weight->type.dims[i] != declared->dims[i]) differ = i, count++;
-        if (count == 1) loc = expr_loc(param->shape[differ]);
-        (void)first;
-    }
+    Loc loc = shape_place(param, declared, &weight->type);
     lookup_error(lookup, loc, "'%s' is %s here, but tensor '%s' is %s%s", param->name, shape_text(arena, declared), tensor->name,
                  shape_text(arena, &weight->type), sliced ? " after slicing" : "");
     if (sliced) diag(lookup->diags, DIAG_NOTE, NOWHERE, "the whole tensor is %s", shape_text(arena, &tensor->type));
-    else if (declared->rank == 2 && weight->type.rank == 2 && declared->dims[0] == weight->type.dims[1] && declared->dims[1] == weight->type.dims[0])
+    else if (declared->rank == 2 && weight->type.rank == 2 && declared->dims[0] == weight->type.dims[1] &&
+             declared->dims[1] == weight->type.dims[0])
         diag(lookup->diags, DIAG_HINT, NOWHERE, "transpose: true swaps the dimensions of a tensor");
 }
 
@@ -166,8 +171,8 @@ static bool same_source(const Source *a, const Source *b) {
     const Weight *x = &a->view, *y = &b->view;
     if (a->op != OP_COUNT || b->op != OP_COUNT) return false;   // operations are kept apart by their own table
     bool tensor = x->tensor && y->tensor ? strcmp(x->tensor, y->tensor) == 0 : x->tensor == y->tensor;
-    return tensor && type_equal(&x->type, &y->type) && x->index == y->index && x->first == y->first && x->step == y->step && x->rows == y->rows &&
-           x->transpose == y->transpose && same_data(x, y);
+    return tensor && type_equal(&x->type, &y->type) && x->index == y->index && x->first == y->first && x->step == y->step &&
+           x->rows == y->rows && x->transpose == y->transpose && same_data(x, y);
 }
 
 Source *source_for(Lower *lower, const Source *like) {
@@ -275,7 +280,8 @@ static Datum find_weight(Lookup *lookup) {
         return datum_slot(stand_in(lookup, name, declared));
     }
     Source source = {.op = OP_COUNT};
-    Weight weight = {.type = tensor->type, .tensor = name, .source = tensor->type, .index = -1, .bytes = tensor->bytes, .quantize_to = DT_COUNT};
+    Weight weight = {
+        .type = tensor->type, .tensor = name, .source = tensor->type, .index = -1, .bytes = tensor->bytes, .quantize_to = DT_COUNT};
     Text full = {0};
     text_puts(&full, name);
     if (param->index) take_index(lookup, &weight, &full);

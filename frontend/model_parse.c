@@ -1,5 +1,5 @@
-// From YAML structure to blocks, parameters and statements: everything that does not depend on config values or types. Every scalar is parsed here,
-// so that all mistakes of grammar are found, whether or not a statement ever runs.
+// From YAML structure to blocks, parameters and statements: everything that does not depend on config values or types. Every scalar is
+// parsed here, so that all mistakes of grammar are found, whether or not a statement ever runs.
 #include "frontend/model.h"
 #include "ir/ir.h"
 
@@ -126,7 +126,8 @@ static void parse_param(Parse *parse, Param *param, const Yaml *key, const Yaml 
         return;
     }
     bool known_keys = check_keys(parse, map, "a parameter", known, COUNT_OF(known));
-    const Yaml *shape = yaml_get(map, "shape"), *name = yaml_get(map, "name"), *rows = yaml_get(map, "rows"), *otherwise = yaml_get(map, "or");
+    const Yaml *shape = yaml_get(map, "shape"), *name = yaml_get(map, "name"), *rows = yaml_get(map, "rows"),
+               *otherwise = yaml_get(map, "or");
     if (shape) parse_shape(parse, param, shape);
     else if (known_keys) parse_error(parse, key->loc, "parameter '%s' has no shape", key->text);
     param->pattern = name;
@@ -141,7 +142,8 @@ static void parse_param(Parse *parse, Param *param, const Yaml *key, const Yaml 
     param->index = parse_field(parse, param, map, "index");
     param->transpose = parse_field(parse, param, map, "transpose");
     param->when = parse_field(parse, param, map, "when");
-    if (rows && expect_kind(parse, rows, YAML_SCALAR, "rows")) param->rows_count = range_parse(parse->arena, rows, param->rows, parse->diags);
+    if (rows && expect_kind(parse, rows, YAML_SCALAR, "rows"))
+        param->rows_count = range_parse(parse->arena, rows, param->rows, parse->diags);
     if (otherwise && expect_kind(parse, otherwise, YAML_SCALAR, "or")) {
         param->otherwise = otherwise->text;
         param->otherwise_loc = otherwise->loc;
@@ -234,7 +236,8 @@ static bool parse_repeat(Parse *parse, Block *block, Line *line, const Yaml *yam
 
 // A list item that is a map, not a statement: repeat, or a statement that YAML took apart at a colon.
 static bool parse_map_line(Parse *parse, Block *block, Line *line, const Yaml *item, const char **repeats, int repeat_count) {
-    if (item->count == 1 && strcmp(item->keys[0]->text, "repeat") == 0) return parse_repeat(parse, block, line, item->items[0], repeats, repeat_count);
+    if (item->count == 1 && strcmp(item->keys[0]->text, "repeat") == 0)
+        return parse_repeat(parse, block, line, item->items[0], repeats, repeat_count);
     Loc loc = item->count ? item->keys[0]->loc : item->loc;
     parse_error(parse, loc, "a statement is `names = expression`, `return expression`, or repeat:");
     if (item->count > 1 && yaml_get(item, "repeat")) parse_hint(parse, "index, count and body are indented deeper than repeat");
@@ -269,7 +272,8 @@ static Body parse_body(Parse *parse, Block *block, const Yaml *yaml, const char 
             if (repeat_count) parse_error(parse, item->loc, "return cannot stand in a repeat");
             else if (i + 1 < yaml->count) parse_error(parse, yaml->items[i + 1]->loc, "this is never reached: the line before returns");
         } else if (item->kind == YAML_LIST || !parse_map_line(parse, block, line, item, repeats, repeat_count)) {
-            if (item->kind == YAML_LIST) parse_error(parse, item->loc, "a statement is `names = expression`, `return expression`, or repeat:");
+            if (item->kind == YAML_LIST)
+                parse_error(parse, item->loc, "a statement is `names = expression`, `return expression`, or repeat:");
             line->bad = true;
         }
     }
@@ -337,7 +341,8 @@ bool parse_blocks(Lower *lower, const Yaml *root) {
         if (blocks->count > MOST_BLOCKS) parse_error(&parse, blocks->loc, "there are more than %d blocks", MOST_BLOCKS);
         lower->blocks = ARENA_ARRAY(lower->arena, Block, blocks->count);
         for (int i = 0; i < blocks->count && blocks->count <= MOST_BLOCKS; i++)
-            if (check_name(&parse, blocks->keys[i], "a block")) parse_block(&parse, &lower->blocks[lower->block_count++], blocks->keys[i], blocks->items[i]);
+            if (check_name(&parse, blocks->keys[i], "a block"))
+                parse_block(&parse, &lower->blocks[lower->block_count++], blocks->keys[i], blocks->items[i]);
     }
     static const char *const known[] = {"inputs", "params", "body"};
     lower->main = (Block){.loc = root->loc, .broken = true};

@@ -19,7 +19,8 @@ static double field(const Constant *factors, const char *name, double otherwise)
 }
 
 static void llama3(const Constant *factors, const double *frequency, int64_t n, double *out) {
-    double factor = field(factors, "factor", 1), low = field(factors, "low", 1), high = field(factors, "high", 4), original = field(factors, "original", 8192);
+    double factor = field(factors, "factor", 1), low = field(factors, "low", 1), high = field(factors, "high", 4),
+           original = field(factors, "original", 8192);
     for (int64_t i = 0; i < n; i++) {
         double wave = 2 * PI / frequency[i];
         double smooth = (original / wave - low) / (high - low);
@@ -64,7 +65,8 @@ static const char *check_numbers(Frame *frame, const Constant *factors) {
         const Constant *item = &factors->items[i];
         bool list = strcmp(factors->names[i], "short") == 0 || strcmp(factors->names[i], "long") == 0;
         if (list ? item->kind != CONSTANT_LIST : item->kind != CONSTANT_NUMBER && item->kind != CONSTANT_BOOL)
-            return arena_printf(frame->arena, "%s is %s, not %s", factors->names[i], list ? "a list" : "a number", constant_describe(frame->arena, item));
+            return arena_printf(frame->arena, "%s is %s, not %s", factors->names[i], list ? "a list" : "a number",
+                                constant_describe(frame->arena, item));
     }
     return NULL;
 }
@@ -72,7 +74,8 @@ static const char *check_numbers(Frame *frame, const Constant *factors) {
 Slot *rope_factors(Frame *frame, const Constant *factors, int64_t dims, double base, const Expr *at) {
     Lower *lower = frame->lower;
     const char *problem = check_numbers(frame, factors);
-    if (!problem && (dims < 2 || dims % 2 || dims > MOST_DIMS)) problem = arena_printf(frame->arena, "dims=%lld is not even", (long long)dims);
+    if (!problem && (dims < 2 || dims % 2 || dims > MOST_DIMS))
+        problem = arena_printf(frame->arena, "dims=%lld is not even", (long long)dims);
     if (!problem && !(base > 1)) problem = "rope's base must be above 1";
     if (problem) {
         frame_error(frame, at, "%s: %s", factors->text, problem);

@@ -1,8 +1,9 @@
 // YAML structure with places, from libyaml's events.
 //
-// Only structure is taken: maps, lists, and scalars as text. What makes a YAML file mean something else than it shows (anchors, aliases, merge
-// keys, tags, duplicate keys, a second document) is refused by name. A scalar remembers where it stands in the source, so that a caret can be
-// drawn inside it: its text is laid over the source again, through quotes, escapes, folding and indentation, when the first caret asks for it.
+// Only structure is taken: maps, lists, and scalars as text. What makes a YAML file mean something else than it shows (anchors, aliases,
+// merge keys, tags, duplicate keys, a second document) is refused by name. A scalar remembers where it stands in the source, so that a
+// caret can be drawn inside it: its text is laid over the source again, through quotes, escapes, folding and indentation, when the first
+// caret asks for it.
 #include "frontend/language.h"
 
 #include <stdlib.h>
@@ -138,13 +139,16 @@ static void mistake(Reader *reader, Loc loc, const char *message, const char *hi
     reader->mistakes = true;
 }
 
+typedef struct { const char *problem, *message, *hint; } Explanation;   // a part of libyaml's message, and ours
+
 static void explain_syntax(Reader *reader) {
-    static const struct { const char *problem, *message, *hint; } known[] = {
+    static const Explanation known[] = {
         {"mapping values are not allowed", "a colon is not expected here", "quote a text that contains a colon and a space"},
         {"cannot start any token", "a text cannot start with this character", "quote a text that starts with @, ` or %"},
         {"',' or ']'", "expected ',' or ']' in a list", "inside [ ] quote a text that contains [ ] { } or a comma"},
         {"',' or '}'", "expected ',' or '}' in a map", "inside { } quote a text that contains { } [ ] or a comma, such as a name pattern"},
-        {"block sequence", "expected '-' at the start of the next list item", "check the indentation: items of one list start in the same column"},
+        {"block sequence", "expected '-' at the start of the next list item",
+         "check the indentation: items of one list start in the same column"},
         {"expected key", "expected a key here", "check the indentation: keys of one map start in the same column"},
         {"simple key", "a key needs a colon after it", "check the indentation, and that ':' is followed by a space"},
         {"unexpected end of stream", "the file ends inside a quoted text", "close the quote"},
@@ -302,7 +306,8 @@ static Yaml *read_node(Reader *reader, yaml_event_t *event, int depth) {
         Yaml *node = node_new(reader, YAML_SCALAR, event);
         node->text = "";
         node->poisoned = true;
-        mistake(reader, node->loc, "aliases (*name) are not part of the language", "quote an expression that starts with '*', or repeat the value");
+        mistake(reader, node->loc, "aliases (*name) are not part of the language",
+                "quote an expression that starts with '*', or repeat the value");
         return node;
     }
     bool list = event->type == YAML_SEQUENCE_START_EVENT;
@@ -324,7 +329,8 @@ static Yaml *read_document(Reader *reader) {
         case YAML_STREAM_END_EVENT: done = true; break;
         case YAML_DOCUMENT_START_EVENT:
             if (!root) break;
-            mistake(reader, mark_place(reader, event.start_mark), "a second document starts here", "a file describes one model: remove '---'");
+            mistake(reader, mark_place(reader, event.start_mark), "a second document starts here",
+                    "a file describes one model: remove '---'");
             reader->broken = done = true;
             break;
         default: root = read_node(reader, &event, 0); break;

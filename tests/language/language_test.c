@@ -1,8 +1,8 @@
-// Golden tests of the model language: every tests/language/errors/NAME.yaml gives the diagnostics in NAME.expected, and every models/NAME.yaml the
-// IR text (or, where it only warns, both). `--update` writes the expected files; a NAME argument runs that case alone.
+// Golden tests of the model language: every tests/language/errors/NAME.yaml gives the diagnostics in NAME.expected, and every
+// models/NAME.yaml the IR text (or, where it only warns, both). `--update` writes the expected files; a NAME argument runs that case alone.
 //
-// Weights come from lines of the description itself: `#: model.layers.{0..3}.wq.weight bf16 [64, 64]` declares four tensors of small numbers.
-// A models/NAME.path file names a description elsewhere in the tree, and NAME.tensors has its lines.
+// Weights come from lines of the description itself: `#: model.layers.{0..3}.wq.weight bf16 [64, 64]` declares four tensors of small
+// numbers. A models/NAME.path file names a description elsewhere in the tree, and NAME.tensors has its lines.
 #include "frontend/model.h"
 
 #include <dirent.h>
@@ -43,7 +43,8 @@ static void read_tensors(Made_up *made, const char *text, const char *mark) {
     for (const char *line = text; line && *line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL) {
         char name[200], dtype[16];
         int used = 0;
-        if (strncmp(line, mark, strlen(mark)) != 0 || sscanf(line + strlen(mark), " %199s %15s [%n", name, dtype, &used) != 2 || !used) continue;
+        if (strncmp(line, mark, strlen(mark)) != 0 || sscanf(line + strlen(mark), " %199s %15s [%n", name, dtype, &used) != 2 || !used)
+            continue;
         Type type = {.dtype = dtype_parse(dtype)};
         const char *at = line + strlen(mark) + used;
         while (*at != ']' && type.rank < MAX_RANK) {
