@@ -1,0 +1,19 @@
+// Modules to compile: one op on operands of random types and edge shapes, or random graphs of many. Values that the reference and the compiled code
+// compute alike to the bit (table rows, positions, moved data) are kept apart: comparisons and choices read only those, so that rounding never flips one.
+#ifndef TENON_TESTS_CASES_H
+#define TENON_TESTS_CASES_H
+#include "ir/ir.h"
+
+enum { VOCABULARY = 61, EDGES = 24 };
+extern const int edge_sizes[EDGES];
+
+typedef struct {
+    int op[OP_COUNT];                        // nodes made
+    int stored[OP_COUNT][DT_COUNT];          // by the type of the weight it reads
+    int edge[OP_COUNT][EDGES];               // by the last size of its first operand
+} Coverage;
+
+// One op (seeded); `broken`: its results are changed a little, as a wrong implementation would. NULL when the op is no case of its own.
+Module *case_module(Arena *arena, OpId op, uint64_t seed, bool broken, Coverage *coverage, Diags *diags);
+Module *graph_module(Arena *arena, uint64_t seed, Coverage *coverage, Diags *diags);
+#endif

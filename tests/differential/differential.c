@@ -1,0 +1,321 @@
+// Compiled code against the reference interpreter.
+//
+//   differential ops [SEEDS]             every op alone, over types and edge shapes
+//   differential mutations [SEEDS]       every op broken on purpose in turn: each must be caught
+//   differential graphs COUNT [FIRST]    random graphs: interpreter = after each pass = compiled
+//
+// Compiled programs run with guard bytes around all they write and NaN in all they have not written, with one thread and three, in a batch, alone, and
+// token by token: all must give the same bits. With TARGET=name another target than this machine's best.
+#include "cases.h"
+#include "execute.h"
+#include "codegen/codegen.h"
+#include "ir/interp.h"
+#include "passes/passes.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const Target *target;
+static Coverage coverage;
+static const float TOLERANCE = 1e-4f;
+
+typedef struct { float *rows; int count; } Rows;                // [count][width]
+typedef struct { Jit *jit; const tn_program *program; Text weights; } Compiled;
+
+// ---- the sequences ---------------------------------------------------------------------------------------------------------------------
+
+static void make_script(Script *script, int *ids, uint64_t seed) {
+    static const int lengths[][3] = {{5, 1, 3}, {4, 9, 2}, {66, 3, 1}, {2, 130, 7}, {1, 1, 1}};
+    const int *length = lengths[seed % 7 < 5 ? seed % 7 : 0];
+    *script = (Script){.sequences = 3, .steps = 2};
+    for (int q = 0, at = 0; q < 3; q++) {
+        script->ids[q] = ids + at;
+        script->length[q] = length[q] + 1;
+        script->cut[q][1] = length[q];
+        script->cut[q][2] = length[q] + 1;
+        for (int i = 0; i <= length[q]; i++) ids[at++] = (int)(((seed * 31 + (uint64_t)(q * 17 + i) * 2654435761u) >> 7) % VOCABULARY);
+    }
+}
+
+static int all_rows(const Script *script) {
+    int n = 0;
+    for (int q = 0; q < script->sequences; q++) n += script->length[q];
+    return n;
+}
+
+static int row_of(const Script *script, int sequence, int position) {
+    for (int q = 0; q < sequence; q++) position += script->length[q];
+    return position;
+}
+
+// ---- the reference ------------------------------------------------------------------------------------------------------------------------
+
+static bool reference(const Module *module, const Script *script, Arena *arena, float *out, int64_t width, Diags *diags) {
+    InterpState *state = interp_state_new(MOST_SEQUENCES);
+    bool ok = true;
+    for (int s = 0; s < script->steps && ok; s++) {
+        StepArrays a;
+        script_step(script, s, &a);
+        int32_t members[MOST_TOKENS];
+        for (int t = 0; t < a.tokens; t++) members[t] = a.members[a.sequence[t]];
+        Step step = {a.tokens, a.sequences, a.tokens, a.position, members, a.first, a.keep};
+        Tensor input = {.type = module->main->inputs[0]->type, .dims = {a.tokens}, .data = a.ids}, result;
+        ok = interp_run(module, state, &step, &input, &result, arena, diags);
+        if (!ok) break;
+        bool each = module->main->results[0]->type.dims[0] == DIM_S;
+        for (int r = 0; r < (each ? a.sequences : a.tokens); r++) {
+            int row = each ? s * MOST_SEQUENCES + a.members[r] : row_of(script, members[r], a.position[r]);
+            memcpy(out + row * width, (float *)result.data + r * width, sizeof(float) * (size_t)width);
+        }
+    }
+    interp_state_free(state);
+    return ok;
+}
+
+// ---- compiled -----------------------------------------------------------------------------------------------------------------------------
+
+static bool append(void *to, const void *bytes, size_t length) {
+    text_add(to, bytes, length);
+    return true;
+}
+
+static bool compile(const Module *module, Compiled *c, Diags *diags) {
+    static const char *const names[] = {"tokens"};
+    Plan *plan = plan_new(module, target, names, 1, diags);
+    if (!plan) return false;
+    Text source = {0}, object = {0};
+    plan_emit(plan, FLAVOUR_JIT, 1, &source);
+    ClangOptions options;
+    target_clang_options(target, &options);
+    options.optimization = 1;
+    bool ok = plan_pack(plan, append, &c->weights, NULL, NULL, diags) && clang_compile("case.c", source.data, source.length, &options, EMIT_OBJECT, &object, diags);
+    if (getenv("KEEP")) {
+        FILE *f = fopen(getenv("KEEP"), "w");
+        fwrite(source.data, 1, source.length, f);
+        fclose(f);
+    }
+    c->jit = ok ? jit_load(object.data, object.length, diags) : NULL;
+    c->program = c->jit ? jit_symbol(c->jit, "tn_model") : NULL;
+    text_free(&source);
+    text_free(&object);
+    plan_free(plan);
+    return c->program != NULL;
+}
+
+static void compiled_free(Compiled *c) {
+    jit_free(c->jit);
+    text_free(&c->weights);
+}
+
+static bool execute(const Compiled *c, const Script *script, int threads, float *out) {
+    int64_t width = c->program->out_width;
+    unsigned char *weights = aligned_alloc(4096, c->weights.length + 4096);
+    memcpy(weights, c->weights.data, c->weights.length);
+    Execution *e = execution_new(c->program, weights, threads);
+    bool good = true;
+    for (int s = 0; s < script->steps && good; s++) {
+        StepArrays a;
+        script_step(script, s, &a);
+        float *rows = malloc(sizeof(float) * (size_t)(MOST_TOKENS * width));
+        int count = execution_step(e, &a, rows);
+        good = count >= 0;
+        for (int r = 0; r < count; r++) {
+            bool each = c->program->out_kind == TN_PER_SEQUENCE;
+            int row = each ? s * MOST_SEQUENCES + a.members[r] : row_of(script, a.members[a.sequence[r]], a.position[r]);
+            memcpy(out + row * width, rows + r * width, sizeof(float) * (size_t)width);
+        }
+        free(rows);
+    }
+    execution_free(e);
+    free(weights);
+    return good;
+}
+
+// Each sequence in steps of its own, its prompt token by token (the long ones in pieces).
+static void cut_up(Script *script) {
+    int steps = 0;
+    Script alone = *script;
+    memset(alone.cut, 0, sizeof alone.cut);
+    for (int q = 0; q < script->sequences; q++) {
+        int n = script->length[q], pieces = n < 4 ? n : 4;
+        for (int p = 0; p < pieces; p++) {
+            steps++;
+            alone.cut[q][steps] = p == pieces - 1 ? n : p + 1;
+            for (int other = 0; other < script->sequences; other++)
+                if (other != q) alone.cut[other][steps] = alone.cut[other][steps - 1];
+        }
+    }
+    alone.steps = steps;
+    *script = alone;
+}
+
+// ---- comparison -----------------------------------------------------------------------------------------------------------------------------
+
+static bool near(const float *got, const float *want, int64_t n, Text *why) {
+    float scale = 1;
+    for (int64_t i = 0; i < n; i++)
+        if (isfinite(want[i]) && fabsf(want[i]) > scale) scale = fabsf(want[i]);
+    for (int64_t i = 0; i < n; i++)
+        if (!(fabsf(got[i] - want[i]) <= TOLERANCE * scale || got[i] == want[i] || (isnan(got[i]) && isnan(want[i])))) {
+            text_printf(why, "element %lld is %.9g, not %.9g (largest %.3g)", (long long)i, (double)got[i], (double)want[i], (double)scale);
+            return false;
+        }
+    return true;
+}
+
+static bool run_passes_each(Module *module, const Script *script, const float *want, int64_t n, int64_t width, bool look, Text *why, Diags *diags) {
+    PassOptions options = {.target = target, .verify = true};
+    if (!look) return run_passes(module, &options, diags);
+    for (int p = 0; p < pass_count; p++) {
+        options.only = passes[p].name;
+        if (!run_passes(module, &options, diags)) return false;
+        Arena *arena = arena_new();
+        float *got = calloc((size_t)n, sizeof *got);
+        bool ok = reference(module, script, arena, got, width, diags) && near(got, want, n, why);
+        if (!ok) text_printf(why, ", interpreted after pass %s", passes[p].name);
+        free(got);
+        arena_free(arena);
+        if (!ok) return false;
+    }
+    return true;
+}
+
+typedef enum { SAME, DIFFERENT, NO_CASE } Verdict;
+typedef Module *(*Make)(Arena *arena, OpId op, uint64_t seed, bool broken, Coverage *coverage, Diags *diags);
+
+static Module *make_graph(Arena *arena, OpId op, uint64_t seed, bool broken, Coverage *cover, Diags *diags) {
+    (void)op, (void)broken;
+    return graph_module(arena, seed, cover, diags);
+}
+
+static bool variations(const Compiled *c, const Script *script, const float *base, int64_t n, Text *why) {
+    float *again = calloc((size_t)n, sizeof *again);
+    bool good = execute(c, script, 3, again) && !memcmp(again, base, sizeof(float) * (size_t)n);
+    if (!good) text_puts(why, "three threads give other bits than one, or touch a guard");
+    if (good && c->program->out_kind != TN_PER_SEQUENCE) {
+        Script alone = *script;
+        cut_up(&alone);
+        memset(again, 0, sizeof(float) * (size_t)n);
+        good = execute(c, &alone, 1, again) && !memcmp(again, base, sizeof(float) * (size_t)n);
+        if (!good) text_puts(why, "alone and token by token gives other bits than in a batch");
+    }
+    free(again);
+    return good;
+}
+
+static Verdict differ(Make make, OpId op, uint64_t seed, bool broken, bool thorough, Text *why) {
+    Arena *arena = arena_new(), *scratch = arena_new();
+    Diags *diags = diags_new();
+    Module *original = make(arena, op, seed, false, broken ? NULL : &coverage, diags), *module = original ? make(arena, op, seed, broken, NULL, diags) : NULL;
+    Verdict verdict = original ? DIFFERENT : diags_errors(diags) ? DIFFERENT : NO_CASE;
+    Script script;
+    int ids[400];
+    make_script(&script, ids, seed);
+    if (module) {
+        int64_t width = type_row_elements(&original->main->results[0]->type), rows = all_rows(&script) + 3 * MOST_SEQUENCES, n = rows * width;
+        float *want = calloc((size_t)n, sizeof *want), *got = calloc((size_t)n, sizeof *got);
+        Compiled c = {0};
+        bool ok = reference(original, &script, scratch, want, width, diags);
+        ok = ok && run_passes_each(module, &script, want, n, width, thorough && !broken, why, diags) && compile(module, &c, diags);
+        if (ok && !execute(&c, &script, 1, got)) text_puts(why, "a guard byte changed");
+        else if (ok && near(got, want, n, why) && (!thorough || variations(&c, &script, got, n, why))) verdict = SAME;
+        compiled_free(&c);
+        free(want);
+        free(got);
+    }
+    if (diags_errors(diags)) diags_text(diags, why);
+    diags_free(diags);
+    arena_free(scratch);
+    arena_free(arena);
+    return verdict;
+}
+
+// ---- the three runs ------------------------------------------------------------------------------------------------------------------------
+
+static int run_ops(int seeds) {
+    int failed = 0, passed = 0;
+    for (OpId op = 0; op < OP_COUNT; op++)
+        for (int s = 0; s < seeds; s++) {
+            Text why = {0};
+            Verdict v = differ(case_module, op, (uint64_t)s, false, true, &why);
+            if (v == DIFFERENT) {
+                printf("FAILED %s, seed %d: %s\n", op_info(op)->name, s, why.data ? why.data : "");
+                failed++;
+            } else passed += v == SAME;
+            text_free(&why);
+        }
+    printf("%d passed, %d failed\n", passed, failed);
+    return failed > 0 || passed == 0;
+}
+
+static int run_mutations(int seeds) {
+    int failed = 0, caught = 0;
+    for (OpId op = 0; op < OP_COUNT; op++)
+        for (int s = 0; s < seeds; s++) {
+            Text why = {0};
+            Verdict right = differ(case_module, op, (uint64_t)s, false, false, &why);
+            if (right == SAME && differ(case_module, op, (uint64_t)s, true, false, &why) != DIFFERENT) {
+                printf("NOT CAUGHT: %s broken on purpose, seed %d\n", op_info(op)->name, s);
+                failed++;
+            } else caught += right == SAME;
+            text_free(&why);
+        }
+    printf("%d passed, %d failed\n", caught, failed);
+    return failed > 0 || caught == 0;
+}
+
+static int run_graphs(int count, uint64_t first) {
+    int failed = 0, passed = 0;
+    for (int i = 0; i < count; i++) {
+        Text why = {0};
+        Verdict v = differ(make_graph, OP_COUNT, first + (uint64_t)i, false, true, &why);
+        if (v == DIFFERENT) {
+            printf("FAILED graph %llu: %s\n", (unsigned long long)first + (unsigned)i, why.data ? why.data : "");
+            failed++;
+        } else passed += v == SAME;
+        text_free(&why);
+        if (i % 500 == 499) {
+            printf("%d graphs, %d failed\n", i + 1, failed);
+            fflush(stdout);
+        }
+    }
+    printf("%d passed, %d failed\n", passed, failed);
+    return failed > 0 || passed == 0;
+}
+
+static int print_coverage(void) {
+    int missing = 0;
+    printf("\ncoverage: nodes of each op, of which by last size of the first operand, and by the stored type of its weights\n");
+    for (OpId op = 0; op < OP_COUNT; op++) {
+        const OpInfo *info = op_info(op);
+        if (info->flags & INTERNAL && op != OP_CALL) continue;
+        printf("%-12s %6d ", info->name, coverage.op[op]);
+        for (int e = 0; e < EDGES; e++)
+            if (coverage.edge[op][e]) printf(" %d:%d", edge_sizes[e], coverage.edge[op][e]);
+        for (DType t = 0; t < DT_COUNT; t++)
+            if (coverage.stored[op][t]) printf(" %s:%d", dtype_info[t].name, coverage.stored[op][t]);
+        printf("\n");
+        if (!coverage.op[op]) missing++;
+    }
+    if (missing) printf("FAILED: %d ops were never made\n", missing);
+    return missing > 0;
+}
+
+int main(int argc, char **argv) {
+    Diags *diags = diags_new();
+    const char *name = getenv("TARGET");
+    target = target_find(name ? name : "native", diags);
+    if (!target || !target_runs_here(target)) {
+        diags_print(diags, stderr);
+        printf("SKIPPED: target %s does not run here\n", name ? name : "native");
+        return 77;
+    }
+    diags_free(diags);
+    const char *what = argc > 1 ? argv[1] : "";
+    int count = argc > 2 ? atoi(argv[2]) : 6;
+    if (!strcmp(what, "ops")) return run_ops(count) | print_coverage();
+    if (!strcmp(what, "mutations")) return run_mutations(count);
+    if (!strcmp(what, "graphs")) return run_graphs(count, argc > 3 ? strtoull(argv[3], NULL, 10) : 0) | print_coverage();
+    fprintf(stderr, "usage: differential ops [SEEDS] | mutations [SEEDS] | graphs COUNT [FIRST]\n");
+    return 2;
+}
