@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_DEPTH = 100, MOST_TEXT = 100000 };
+enum { MOST_DEPTH = 64, MOST_RECURSION = 200, MOST_TEXT = 100000, MOST_NAME = 100 };
 
 typedef enum { TOK_END, TOK_NUMBER, TOK_TEXT, TOK_NAME, TOK_SIGN, TOK_BAD } TokenKind;
 typedef struct { TokenKind kind; int start, length; double number; const char *text; } Token;
@@ -141,6 +141,7 @@ static void advance(Parser *parser) {
         int length = 1;
         while (letter(text[at + length]) || digit(text[at + length])) length++;
         parser->token = (Token){TOK_NAME, at, length, 0, arena_strndup(parser->arena, text + at, (size_t)length)};
+        if (length > MOST_NAME) parse_error(parser, at, length, NULL, "the name is longer than %d characters", MOST_NAME);
     } else if (text[at] == '\'' || text[at] == '"') {
         read_text_token(parser, at);
     } else {
@@ -308,7 +309,7 @@ static Expr *parse_postfix(Parser *parser) {
 
 static Expr *parse_prefix(Parser *parser, const char *sign) {
     int start = parser->token.start;
-    if (++parser->depth > MOST_DEPTH) parse_error(parser, start, 1, NULL, "the expression is nested too deeply");
+    if (++parser->depth > MOST_RECURSION) parse_error(parser, start, 1, NULL, "the expression is nested too deeply");
     Expr *expr;
     if (!parser->failed && at_sign(parser, sign)) {
         advance(parser);
@@ -346,7 +347,7 @@ static Expr *parse_level(Parser *parser, int level) {
     if (level == LEVEL_PREFIX) return parse_prefix(parser, "-");
     if (level == LEVEL_NOT && at_word(parser, "not")) {
         int start = parser->token.start;
-        if (++parser->depth > MOST_DEPTH) parse_error(parser, start, 1, NULL, "the expression is nested too deeply");
+        if (++parser->depth > MOST_RECURSION) parse_error(parser, start, 1, NULL, "the expression is nested too deeply");
         advance(parser);
         Expr *a = parse_level(parser, level);
         parser->depth--;
@@ -375,7 +376,7 @@ static Expr *parse_level(Parser *parser, int level) {
 }
 
 static Expr *parse_ternary(Parser *parser) {
-    if (++parser->depth > MOST_DEPTH) parse_error(parser, parser->token.start, 1, NULL, "the expression is nested too deeply");
+    if (++parser->depth > MOST_RECURSION) parse_error(parser, parser->token.start, 1, NULL, "the expression is nested too deeply");
     Expr *expr = parser->failed ? expr_new(parser, EX_NUMBER, parser->token.start) : parse_level(parser, LEVEL_OR);
     if (!parser->failed && at_word(parser, "if")) {
         advance(parser);

@@ -10,7 +10,7 @@
 
 enum {
     MOST_CONFIG = 2000, MOST_BLOCKS = 1000, MOST_PARAMS = 500, MOST_NAMES = 64, MOST_TURNS = 100000, MOST_STATEMENTS = 2000000,
-    MOST_CALL_DEPTH = 32, MOST_EXPERTS = 4096, MOST_FUNC_PARAMS = 1000, MOST_RESULTS = 64,
+    MOST_CALL_DEPTH = 16, MOST_EXPERTS = 4096, MOST_FUNC_PARAMS = 1000, MOST_RESULTS = 64, MOST_FOLDS = 64,
 };
 
 // ---- a parsed description -----------------------------------------------------------------------------------------
@@ -66,6 +66,7 @@ struct Source {
     int operand_count; struct Datum *operands;   // slots and constants
     int attr_count; Attr *attrs;
     int result;                    // which of the operation's results
+    int depth;                     // of operations on operations
     const Expr *at;
     bool missing;                  // stands for a tensor that is not there
     Weight *made;                  // the module's weight, once main passes it

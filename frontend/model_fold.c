@@ -120,7 +120,13 @@ static Datum fold_later(Frame *frame, const Node *node, const Datum *operands, i
     for (int i = 0; i < count; i++) {
         if (operands[i].kind != DATUM_SLOT) continue;
         if (!first) first = operands[i].slot;
-        source.missing = source.missing || operands[i].slot->sources[0]->missing;
+        const Source *from = operands[i].slot->sources[0];
+        source.missing = source.missing || from->missing;
+        if (from->depth >= source.depth) source.depth = from->depth + 1;
+    }
+    if (source.depth > MOST_FOLDS) {
+        frame_error(frame, at, "more than %d operations on a parameter follow each other", MOST_FOLDS);
+        return datum_poison;
     }
     Datum out = {.kind = DATUM_LIST, .count = node->result_count, .items = ARENA_ARRAY(lower->arena, Datum, node->result_count)};
     for (int i = 0; i < node->result_count; i++) {
@@ -159,7 +165,7 @@ Datum fold_node(Frame *frame, OpId op, const Datum *operands, int count, const A
             if (count != 1 || !fold_view(frame, node, operands[0].slot, &out)) out = fold_later(frame, node, operands, count, at);
             Datum kept = out;
             kept.items = out.count ? arena_copy(lower->arena, out.items, sizeof *out.items * (size_t)out.count) : NULL;
-            table_set(lower->folds, key.data, arena_copy(lower->arena, &kept, sizeof kept));
+            if (out.kind != DATUM_POISON) table_set(lower->folds, key.data, arena_copy(lower->arena, &kept, sizeof kept));
         }
     }
     text_free(&key);

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_CONTEXT = 1 << 24, MOST_STOPS = 64, MOST_INPUTS = 8 };
+enum { MOST_CONTEXT = 1 << 24, MOST_STOPS = 64, MOST_INPUTS = 8, MOST_CHAIN = 100, MOST_NAME = 100 };
 
 typedef struct {
     Lower *lower;
@@ -33,6 +33,7 @@ typedef struct {
     const Yaml *map;
     Table *places;                 // name → its number + 1
     char *state;                   // 0 not yet, 1 being worked out, 2 done
+    int depth;
     Constant *values;
 } Config;
 
@@ -45,12 +46,19 @@ static bool config_find(void *context, const char *name, Constant *value) {
         config->values[place] = (Constant){.kind = CONSTANT_POISON};
         config->state[place] = 2;
     }
+    if (config->state[place] == 0 && config->depth >= MOST_CHAIN) {
+        diag_error(config->lower->diags, config->map->keys[place]->loc, "config values depend on each other more than %d deep", MOST_CHAIN);
+        config->values[place] = (Constant){.kind = CONSTANT_POISON};
+        config->state[place] = 2;
+    }
     if (config->state[place] == 0) {
         Constant result;
         config->state[place] = 1;
+        config->depth++;
         constant_evaluate(config->lower->arena, config->map->items[place], &config->lower->config, &result, config->lower->diags);
         if (config->state[place] == 1) config->values[place] = result;
         config->state[place] = 2;
+        config->depth--;
     }
     *value = config->values[place];
     return true;
@@ -188,7 +196,7 @@ static void read_chat(Load *load) {
 static bool fresh_input(Load *load, const Yaml *key) {
     Model *model = load->model;
     Constant ignored;
-    if (!is_name(key->text) || constant_named(key->text, &ignored)) {
+    if (!is_name(key->text) || constant_named(key->text, &ignored) || key->length > MOST_NAME) {
         load_error(load, key->loc, "an input is a name: letters, digits and _");
         return false;
     }
@@ -273,6 +281,8 @@ static void read_head(Load *load) {
     read_config(load);
     read_context(load);
     model->name = read_text(load, yaml_get(load->root, "name"), "name");
+    if (model->name && strlen(model->name) > MOST_NAME) load_error(load, yaml_get(load->root, "name")->loc, "the name is too long");
+    if (model->name && (!*model->name || strlen(model->name) > MOST_NAME)) model->name = NULL;
     const char *tokenizer = read_text(load, yaml_get(load->root, "tokenizer"), "tokenizer");
     model->tokenizer_path = tokenizer && *tokenizer ? beside(load, tokenizer) : NULL;
     model->stop_count = read_texts(load, yaml_get(load->root, "stop"), "stop", MOST_STOPS, &model->stops);
@@ -282,7 +292,8 @@ static void read_head(Load *load) {
 static const char *name_of_file(Arena *arena, const char *path) {
     const char *slash = path ? strrchr(path, '/') : NULL, *base = slash ? slash + 1 : path ? path : "model";
     const char *dot = strrchr(base, '.');
-    return dot && dot > base ? arena_strndup(arena, base, (size_t)(dot - base)) : base;
+    size_t length = dot && dot > base ? (size_t)(dot - base) : strlen(base);
+    return length ? arena_strndup(arena, base, length < MOST_NAME ? length : MOST_NAME) : "model";
 }
 
 // ---- the whole ----------------------------------------------------------------------------------------------------

@@ -308,25 +308,26 @@ static void bind_rope(Call *call, int scaling) {
 }
 
 Datum lower_op(Frame *frame, OpId op, const Expr *expr, const Datum *args, const char *const *names, int name_count) {
-    Call call = {.frame = frame, .op = op, .info = op_info(op), .call = expr, .args = args};
-    int scaling = -1, count = call.info->operand_count;
+    Call *call = ARENA_NEW(frame->arena, Call);   // not on the stack: calls are nested
+    *call = (Call){.frame = frame, .op = op, .info = op_info(op), .call = expr, .args = args};
+    int scaling = -1, count = call->info->operand_count;
     for (int o = 0; o < MAX_OPERANDS; o++) {
-        call.given[o] = -1;
-        call.operands[o] = datum_constant((Constant){.kind = CONSTANT_NONE});
+        call->given[o] = -1;
+        call->operands[o] = datum_constant((Constant){.kind = CONSTANT_NONE});
     }
-    bind(&call, &scaling);
-    check_bound(&call);
-    if (op == OP_CONCAT) bind_list(&call);
-    if (op == OP_ROPE && !call.bad) bind_rope(&call, scaling);
-    if (call.bad) {
+    bind(call, &scaling);
+    check_bound(call);
+    if (op == OP_CONCAT) bind_list(call);
+    if (op == OP_ROPE && !call->bad) bind_rope(call, scaling);
+    if (call->bad) {
         frame->failed = true;
         return datum_poison;
     }
-    if (call.list) return make_node(frame, op, call.list, call.list_count, call.attrs, call.attr_count, expr, names, name_count);
-    while (count > 0 && call.operands[count - 1].kind == DATUM_CONSTANT && call.operands[count - 1].constant.kind == CONSTANT_NONE) count--;
-    Datum out = make_node(frame, op, call.operands, count, call.attrs, call.attr_count, expr, names, name_count);
-    if (out.kind == DATUM_POISON && usage_hint(call.info) && expr->count > 1 && !expr->names[1])
-        frame_hint(frame, "%s", usage_hint(call.info));
+    if (call->list) return make_node(frame, op, call->list, call->list_count, call->attrs, call->attr_count, expr, names, name_count);
+    while (count > 0 && call->operands[count - 1].kind == DATUM_CONSTANT && call->operands[count - 1].constant.kind == CONSTANT_NONE) count--;
+    Datum out = make_node(frame, op, call->operands, count, call->attrs, call->attr_count, expr, names, name_count);
+    if (out.kind == DATUM_POISON && usage_hint(call->info) && expr->count > 1 && !expr->names[1])
+        frame_hint(frame, "%s", usage_hint(call->info));
     return out;
 }
 

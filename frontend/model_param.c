@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+enum { MOST_WEIGHT_NAME = 200, MOST_TENSOR_NAME = 255 };
+
 typedef struct { Frame *frame; Param *param; int index; Diags *diags; bool bad; } Lookup;
 
 static void lookup_error(Lookup *lookup, Loc loc, const char *format, ...) PRINTF_LIKE(3, 4);
@@ -176,12 +178,14 @@ static bool same_source(const Source *a, const Source *b) {
 }
 
 Source *source_for(Lower *lower, const Source *like) {
-    const char *name = like->view.name;
+    const char *base = like->view.name, *name = base;
+    if (strlen(base) > MOST_WEIGHT_NAME)
+        name = base = arena_printf(lower->arena, "%.100s.%016llx", base, (unsigned long long)hash_bytes(base, strlen(base), 0));
     for (int number = 1;; number++) {
         Source *there = table_get(lower->sources, name);
         if (!there) break;
         if (same_source(there, like)) return there;
-        name = arena_printf(lower->arena, "%s.%d", like->view.name, number);
+        name = arena_printf(lower->arena, "%s.%d", base, number);
     }
     Source *source = arena_copy(lower->arena, like, sizeof *like);
     source->view.name = name;
@@ -268,6 +272,10 @@ static Datum find_weight(Lookup *lookup) {
     Type declared = {.dtype = DT_F32};
     const char *name = pattern_expand(frame->lower->arena, param->pattern, frame->scope, lookup->diags);
     if (!name) lookup->bad = true;
+    else if (strlen(name) > MOST_TENSOR_NAME) {
+        lookup_error(lookup, param->pattern->loc, "a tensor's name has at most %d bytes", MOST_TENSOR_NAME);
+        return datum_poison;
+    }
     if (!declared_shape(lookup, &declared) || !name) return datum_poison;
     const TensorInfo *tensor = find_tensor(lookup, name);
     if (!tensor && param->otherwise && frame->lower->provider) {

@@ -149,7 +149,8 @@ static void explain_syntax(Reader *reader) {
         {"',' or '}'", "expected ',' or '}' in a map", "inside { } quote a text that contains { } [ ] or a comma, such as a name pattern"},
         {"block sequence", "expected '-' at the start of the next list item",
          "check the indentation: items of one list start in the same column"},
-        {"expected key", "expected a key here", "check the indentation: keys of one map start in the same column"},
+        {"expected key", "expected a key here",
+         "check the indentation: keys of one map start in the same column; a value that begins with a quoted text is quoted whole"},
         {"simple key", "a key needs a colon after it", "check the indentation, and that ':' is followed by a space"},
         {"unexpected end of stream", "the file ends inside a quoted text", "close the quote"},
     };
