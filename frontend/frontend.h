@@ -12,7 +12,7 @@ typedef struct {
     int64_t context;
     const char *tokenizer_path;        // resolved against the yaml's folder; NULL: none
     int stop_count; const char **stops;
-    // Templates with {text}; NULL when absent. `begin` is put once before a conversation.
+    // Templates with {text}; NULL when absent. `begin` is put once before a conversation; one with a system message has `system` instead.
     const char *chat_begin, *chat_system, *chat_user, *chat_assistant, *chat_generation;
     int input_count; const char **input_names; int64_t *input_defaults;   // tokens first
 } Model;
@@ -44,7 +44,8 @@ Model *model_open(Arena *arena, const char *path, Diags *diags);
 
 // The bytes of SECTION_TOKENIZER from a tokenizer.json or a .gguf.
 bool tokenizer_import(const char *path, Text *out, Diags *diags);
-// chat: from a Jinja chat template, by rendering it on probe messages. False (with a warning) when it does not reduce.
+// chat: from a Jinja chat template, by rendering it on probe messages. False (with a warning) when it does not reduce. `begin` (which may hold
+// BOS and a default system message) opens a conversation; one with a system message is opened by `system` instead.
 typedef struct { char *begin, *system, *user, *assistant, *generation; } ChatTemplates;   // malloc'd, may be NULL
 bool chat_reduce(const char *jinja, const char *bos, const char *eos, ChatTemplates *out, Diags *diags);
 
