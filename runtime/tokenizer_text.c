@@ -105,7 +105,7 @@ void buffer_add_valid(Encoder *encoder, Buffer *buffer, const char *bytes, size_
         buffer_add(encoder, buffer, "\xEF\xBF\xBD", 3);
         from = at += bad;
     }
-    buffer_add(encoder, buffer, bytes + from, length - from);
+    if (length > from) buffer_add(encoder, buffer, bytes + from, length - from);
 }
 
 bool code_is_space(uint32_t c) {
