@@ -481,16 +481,16 @@ static void patch(Parser *p, uint32_t place, uint32_t word) { p->build->code[p->
 
 static void emit_node(Parser *p, const RxNode *node);
 
-static void emit_simple_repeat(Parser *p, const RxNode *node) {
-    const RxNode *one = node->items[0];
-    uint32_t class = one->a;
+// A repeat of one class: a character becomes one, once.
+static void emit_simple_repeat(Parser *p, const RxNode *node, RxNode *one) {
     if (one->kind == N_CHAR) {
         TokenizerClass c = {0};
         add_range(p, &c, one->a, one->a);
-        class = class_add(p, c);
+        one->a = class_add(p, c);
+        one->kind = N_CLASS;
     }
     emit(p, RX_REPEAT);
-    emit(p, class);
+    emit(p, one->a);
     emit(p, node->least);
     emit(p, node->most);
     emit(p, node->mode);
@@ -526,13 +526,10 @@ static void emit_look(Parser *p, uint32_t mode, const RxNode *inside, const RxNo
 }
 
 static void emit_repeat(Parser *p, const RxNode *node) {
-    const RxNode *body = node->items[0];
+    RxNode *body = node->items[0];
     if (body->kind == N_CAT && body->count == 1) body = body->items[0];
     if (body->kind == N_CHAR || body->kind == N_CLASS) {
-        RxNode simple = *node;
-        RxNode *only = (RxNode *)body;
-        simple.items = &only;
-        emit_simple_repeat(p, &simple);
+        emit_simple_repeat(p, node, body);
         return;
     }
     if (node->mode == 2) {
