@@ -324,6 +324,14 @@ static bool matches(Template *template) {
     return (!needs || has_key(template, "needs")) && !has_key(template, "lacks");
 }
 
+// Spares reading templates that do not even contain the word.
+static bool mentions_kind(const Source *source, const char *text) {
+    for (int i = 0; i < source->kind_count; i++)
+        if (strstr(text, source->kinds[i]))
+            return true;
+    return false;
+}
+
 static void report_unknown_architecture(Source *source) {
     Text supported = {0}, kinds = {0};
     for (int i = 0; i < source->kind_count; i++)
@@ -347,7 +355,7 @@ Template *template_pick(Source *source) {
     template->scope = (Scope){.find = find_name, .context = template};
     template->common = read_template(source->arena, "common", &common, source->diags);
     for (int i = 0; i < architecture_count; i++) {
-        if (strcmp(architectures[i].name, "common") == 0)
+        if (strcmp(architectures[i].name, "common") == 0 || !mentions_kind(source, architectures[i].text))
             continue;
         template->root = read_template(source->arena, architectures[i].name, &template->architecture, source->diags);
         if (!template->root)
