@@ -134,7 +134,7 @@ static void put_chat(Text *out, const Source *source) {
 
 static void put_description(Text *out, Arena *arena, Source *source, const Template *template, const char *out_path) {
     int64_t made_for, context = template_context(template, &made_for);
-    text_printf(out, "# Imported from %s by the template '%s'.\ntenon: 1\nname: ", model_name(arena, source), template_name(template));
+    text_printf(out, "# Written by tenon import from the template '%s'.\ntenon: 1\nname: ", template_name(template));
     put_plain(out, model_name(arena, source));
     text_puts(out, "\n");
     template_write_config(template, out);
