@@ -73,6 +73,8 @@ bool byte_level_decode(Build *build, Piece piece, Piece *bytes);
 void build_byte_level(Build *build);
 // byte_ids from the tokens <0x00> … <0xFF>, whose text becomes the byte.
 bool build_byte_fallback(Build *build);
+// Texts of WordPiece: words put apart by spaces, pieces with the prefix joined to what is before them.
+void build_wordpiece_texts(Build *build, Piece prefix, bool cleanup);
 // Ends of generation known by their names, among special tokens.
 void build_known_ends(Build *build);
 

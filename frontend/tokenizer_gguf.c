@@ -245,16 +245,15 @@ static bool read_bert(Build *build) {
     build->model = TOKENIZER_WORDPIECE;
     build->prefix = piece_of("##");
     build->longest_word = 100;
-    build->flags |= TOKENIZER_DROP_SPACE;
     Piece mark = piece_of(SPACE_MARK);
     for (uint32_t id = 0; id < build->count; id++) {
         Piece piece = build->pieces[id];
         if (build->kinds[id] != TOKENIZER_NORMAL) continue;
-        bool begins = piece.length >= mark.length && !memcmp(piece.bytes, mark.bytes, mark.length);
+        bool begins = piece.length > mark.length && !memcmp(piece.bytes, mark.bytes, mark.length);
         if (begins) piece = (Piece){piece.bytes + mark.length, piece.length - mark.length};
-        build->texts[id] = begins ? piece_join(build, piece_of(" "), piece, (Piece){0}) : piece;
-        build->pieces[id] = begins ? piece : piece_join(build, build->prefix, piece, (Piece){0});
+        build->texts[id] = build->pieces[id] = begins ? piece : piece_join(build, build->prefix, piece, (Piece){0});
     }
+    build_wordpiece_texts(build, build->prefix, true);
     hide_reserved(build);
     for (size_t i = 0; i < COUNT_OF(steps); i++) build_normalizer(build, steps[i]);
     return build_split(build, "\\s", TOKENIZER_REMOVED) && build_split(build, "[!-/:-@\\[-`{-~\\p{P}]", TOKENIZER_ISOLATED);

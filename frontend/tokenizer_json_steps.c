@@ -230,7 +230,7 @@ static void decode_replace(Build *build, Piece from, Piece by) {
 }
 
 // The words of a WordPiece text are put apart by spaces; its cleanup takes some of them away again.
-static void decode_wordpiece(Build *build, Piece prefix, bool cleanup) {
+void build_wordpiece_texts(Build *build, Piece prefix, bool cleanup) {
     static const char *const joined[] = {".", "?", "!", ",", "n't", "'m", "'s", "'ve", "'re"};
     for (uint32_t id = 0; id < build->count; id++) {
         Piece text = build->texts[id];
@@ -280,7 +280,7 @@ static bool read_decoder(Build *build, json_t *decoder, int depth) {
     } else if (!strcmp(type, "Metaspace")) {
         decode_metaspace(build, decoder);
     } else if (!strcmp(type, "WordPiece")) {
-        decode_wordpiece(build, piece_at(decoder, "prefix", "##"), truth(decoder, "cleanup", true));
+        build_wordpiece_texts(build, piece_at(decoder, "prefix", "##"), truth(decoder, "cleanup", true));
     } else if (!strcmp(type, "BPEDecoder")) {
         decode_replace(build, piece_at(decoder, "suffix", "</w>"), piece_of(" "));
     } else if (!strcmp(type, "Replace") && string_at(json_object_get(decoder, "pattern"), "String")) {
@@ -293,7 +293,7 @@ static bool read_decoder(Build *build, json_t *decoder, int depth) {
 
 bool build_json_decoder(Build *build, json_t *decoder) {
     if (decoder && !json_is_null(decoder)) return read_decoder(build, decoder, 0);
-    if (!(build->flags & TOKENIZER_BYTES)) decode_wordpiece(build, (Piece){0}, false);       // without a decoder, tokens are joined by spaces
+    if (!(build->flags & TOKENIZER_BYTES)) build_wordpiece_texts(build, (Piece){0}, false);       // without a decoder, tokens are joined by spaces
     return true;
 }
 

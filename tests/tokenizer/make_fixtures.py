@@ -2,9 +2,10 @@
 """Makes tests/tokenizer/fixtures: a small tokenizer of every kind, trained here with the normalizers, pre-tokenizers, post-processors and decoders
 of the real families, and what the `tokenizers` library says about the texts of texts.json.
 
-    make_fixtures.py FOLDER      (needs the PyPI packages tokenizers and sentencepiece; trains on /usr/share/common-licenses)
+    make_fixtures.py FOLDER      (needs the PyPI packages tokenizers, sentencepiece and gguf; trains on /usr/share/common-licenses)
 
-Each fixture is NAME.json; expected.txt has one line a fixture and text: name, text number, FNV-1a of the ids (as "1 2 3 ") and of the decoded text.
+Each fixture is NAME.json, or NAME.gguf: of the same tokenizers, and of sentencepiece's, which then is the oracle. expected.txt has one line a
+fixture and text: file, text number, upper half of FNV-1a of the ids (as "1 2 3 ") and of the decoded text.
 """
 import base64, json, os, sys, tempfile
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers as N, pre_tokenizers as P, processors, trainers
@@ -170,18 +171,26 @@ def field(message, wanted):
         at += length
 
 
-def small_charsmap():
-    """A precompiled character map of a few rules, made by sentencepiece itself."""
+def sentencepiece_model(folder, **options):
+    """The bytes of a sentencepiece model trained on the corpus."""
     import sentencepiece as spm
+    with open(folder + "/text", "w", encoding="utf-8") as f: f.writelines(line.replace("\n", " ") + "\n" for line in corpus())
+    spm.SentencePieceTrainer.train(input=folder + "/text", model_prefix=folder + "/m", minloglevel=2, **options)
+    return open(folder + "/m.model", "rb").read()
+
+
+def small_rules(folder):
     rules = [("ﬁ", "fi"), ("ﬂ", "fl"), ("①", "1"), ("\t", " "), ("\n", " "), ("\r\n", " "), ("\u00a0", " "), ("\u3000", " "), ("Ａ", "A"), ("ｶﾞ", "ガ"), ("ｶ", "カ"),
              ("e\u0301", "é"), ("…", "..."), ("½", "1/2"), ("\u200b", ""), ("\u00ad", "")]
+    with open(folder + "/rules.tsv", "w", encoding="utf-8") as f:
+        for a, b in rules: f.write(" ".join(f"{ord(c):X}" for c in a) + "\t" + " ".join(f"{ord(c):X}" for c in b) + "\n")
+    return folder + "/rules.tsv"
+
+
+def small_charsmap():
+    """A precompiled character map of a few rules, made by sentencepiece itself."""
     with tempfile.TemporaryDirectory() as folder:
-        with open(folder + "/rules.tsv", "w", encoding="utf-8") as f:
-            for a, b in rules: f.write(" ".join(f"{ord(c):X}" for c in a) + "\t" + " ".join(f"{ord(c):X}" for c in b) + "\n")
-        with open(folder + "/text", "w", encoding="utf-8") as f: f.writelines(corpus()[:900])
-        spm.SentencePieceTrainer.train(input=folder + "/text", model_prefix=folder + "/m", vocab_size=200, normalization_rule_tsv=folder + "/rules.tsv",
-                                       minloglevel=2)
-        model = open(folder + "/m.model", "rb").read()
+        model = sentencepiece_model(folder, vocab_size=500, normalization_rule_tsv=small_rules(folder))
     return field(field(model, 3), 2)                # normalizer_spec.precompiled_charsmap
 
 
@@ -271,7 +280,76 @@ def build(name):
 def fnv(data):
     h = 14695981039346656037
     for byte in data: h = (h ^ byte) * 1099511628211 & (1 << 64) - 1
-    return f"{h:016x}"
+    return f"{h >> 32:08x}"
+
+
+# ---- .gguf -------------------------------------------------------------------------------------------------------------
+
+NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
+
+
+def write_gguf(path, model, tokens, types, **more):
+    import gguf
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_tokenizer_model(model)
+    writer.add_token_list(tokens)
+    writer.add_token_types(types)
+    for name, value in more.items(): getattr(writer, "add_" + name)(value)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def gguf_of(name, path):
+    """The .gguf of a trained tokenizer: byte-level BPE or WordPiece."""
+    tok = build(name)
+    data = json.loads(tok.to_str())
+    tokens = [tok.id_to_token(i) for i in range(tok.get_vocab_size())]
+    added = {t["content"]: CONTROL if t["special"] else USER for t in data["added_tokens"]}
+    types = [added.get(t, NORMAL) for t in tokens]
+    if data["model"]["type"] == "WordPiece":
+        tokens = [t if y != NORMAL else t[2:] if t.startswith("##") else "▁" + t for t, y in zip(tokens, types)]
+        write_gguf(path, "bert", tokens, types, bos_token_id=tok.token_to_id("[CLS]"), sep_token_id=tok.token_to_id("[SEP]"), unk_token_id=tok.token_to_id("[UNK]"))
+    else:
+        pre = {"llama3": "llama-bpe", "deepseek": "deepseek-v3", "o200k": "gpt-4o", "gpt2": "gpt-2"}.get(name, name)
+        more = dict(bos_token_id=tok.token_to_id("<|begin_of_text|>")) if name == "llama3" else {}
+        write_gguf(path, "gpt2", tokens, types, tokenizer_pre=pre, token_merges=[" ".join(m) for m in data["model"]["merges"]], **more)
+    return lambda text: None if "newtoken" in text else tok.encode(text).ids, tok.decode       # single_word has no place in a .gguf
+
+
+def sentencepiece_gguf(path, kind, users=(), **options):
+    import sentencepiece as spm
+    with tempfile.TemporaryDirectory() as folder:
+        if kind == "t5": options["normalization_rule_tsv"] = small_rules(folder)
+        else: options["normalization_rule_name"] = "identity"
+        data = sentencepiece_model(folder, user_defined_symbols=list(users), **options)
+    sp = spm.SentencePieceProcessor(model_proto=data)
+    types = [UNKNOWN if sp.is_unknown(i) else CONTROL if sp.is_control(i) else BYTE if sp.is_byte(i) else NORMAL for i in range(sp.get_piece_size())]
+    pieces = [sp.id_to_piece(i) for i in range(sp.get_piece_size())]
+    more = dict(precompiled_charsmap=field(field(data, 3), 2), remove_extra_whitespaces=True) if kind == "t5" else {}
+    write_gguf(path, kind, [p.replace("▁", " ") if p in users else p for p in pieces], [USER if p in users else y for p, y in zip(pieces, types)],
+               token_scores=[sp.get_score(i) for i in range(len(pieces))], bos_token_id=sp.bos_id(), eos_token_id=sp.eos_id(), unk_token_id=sp.unk_id(),
+               add_space_prefix=options.get("add_dummy_prefix", True), **more)
+    bos, eos = ([sp.bos_id()], []) if kind == "llama" else ([], [sp.eos_id()])
+    plain = lambda text: None if "<" in text or "\0" in text or "▁" in text else bos + sp.encode(text) + eos
+    return plain, lambda ids: None if sp.unk_id() in ids else sp.decode(ids)
+
+
+GGUFS = {name: lambda path, name=name: gguf_of(name, path) for name in ("gpt2", "smollm", "llama3", "qwen2", "deepseek", "o200k", "bert_uncased")}
+GGUFS["llama"] = lambda path: sentencepiece_gguf(path, "llama", vocab_size=700, model_type="bpe", byte_fallback=True, remove_extra_whitespaces=False)
+GGUFS["gemma"] = lambda path: sentencepiece_gguf(path, "llama", ("▁▁", "▁▁▁", "\n\n"), vocab_size=700, model_type="bpe", byte_fallback=True, split_digits=True,
+                                                 remove_extra_whitespaces=False, add_dummy_prefix=False)
+GGUFS["t5"] = lambda path: sentencepiece_gguf(path, "t5", vocab_size=500, model_type="unigram")
+
+
+def expect(out, file, encode, decode):
+    for i, text in enumerate(TEXTS):
+        ids = encode(text)
+        if ids is None: continue
+        decoded = decode(ids)
+        hashed = "-" if decoded is None or file == "plain_bpe.json" else fnv(decoded.encode())
+        out.write(f"{file} {i} {fnv(''.join(f'{n} ' for n in ids).encode())} {hashed}\n")
 
 
 def main(folder):
@@ -279,13 +357,12 @@ def main(folder):
     with open(folder + "/expected.txt", "w") as out:
         for name in KINDS:
             tok = build(name)
-            path = f"{folder}/{name}.json"
-            tok.save(path, pretty=False)
-            for i, text in enumerate(TEXTS):
-                ids = tok.encode(text).ids
-                decoded = "-" if name == "plain_bpe" else fnv(tok.decode(ids).encode())
-                out.write(f"{name} {i} {fnv(''.join(f'{n} ' for n in ids).encode())} {decoded}\n")
-            print(name, tok.get_vocab_size(), os.path.getsize(path))
+            tok.save(f"{folder}/{name}.json", pretty=False)
+            expect(out, name + ".json", lambda text: tok.encode(text).ids, tok.decode)
+            print(name, tok.get_vocab_size(), os.path.getsize(f"{folder}/{name}.json"))
+        for name, make in GGUFS.items():
+            expect(out, name + ".gguf", *make(f"{folder}/{name}.gguf"))
+            print(name, os.path.getsize(f"{folder}/{name}.gguf"))
 
 
 if __name__ == "__main__":
