@@ -1,5 +1,5 @@
-// The back end's door. Clang and LLVM are some 200 MB of shared libraries, so they live behind libtenon-clang.so, which is opened when something
-// is compiled and not before: a warm run never maps them. What passes the door is plain C: bytes and calls back.
+// The back end's door. Clang and LLVM are some 200 MB of shared libraries, so they live behind libtenon-clang.so, which is opened when
+// something is compiled and not before: a warm run never maps them. What passes the door is plain C: bytes and calls back.
 #ifndef TENON_CODEGEN_BACKEND_H
 #define TENON_CODEGEN_BACKEND_H
 #include <stddef.h>
@@ -20,17 +20,17 @@ typedef struct {
     int feature_count, optimization, pic;
     BackendEmit emit;
     void *to;
-    void (*write)(void *to, const char *bytes, size_t length);                              // once, when all went well
-    void (*message)(void *to, int error, const char *file, int line, int column, const char *text);   // errors, and notes to them (error 0)
+    void (*write)(void *to, const char *bytes, size_t length);                                      // once, when all went well
+    void (*message)(void *to, int error, const char *file, int line, int column, const char *text); // errors, and notes to them (error 0)
 } BackendCompile;
 
 typedef struct BackendJit BackendJit;
 
 typedef struct {
     int abi;
-    const char *version;                                   // "clang 19.1.7"
-    int (*compile)(const BackendCompile *job);             // 0 when all went well
-    BackendJit *(*jit_load)(const void *object, size_t length, char **error);   // error: malloc'd
+    const char *version;                                                      // "clang 19.1.7"
+    int (*compile)(const BackendCompile *job);                                // 0 when all went well
+    BackendJit *(*jit_load)(const void *object, size_t length, char **error); // error: malloc'd
     void *(*jit_symbol)(BackendJit *jit, const char *name);
     void (*jit_free)(BackendJit *jit);
 } Backend;

@@ -15,8 +15,8 @@ enum { BUFFER_BYTES = 1 << 20 };
 typedef struct {
     int fd;
     const char *path;
-    uint64_t at;                  // where in the file the buffer goes
-    uint64_t section;             // bytes of this section so far
+    uint64_t at;      // where in the file the buffer goes
+    uint64_t section; // bytes of this section so far
     unsigned char *buffer;
     size_t held;
     XXH3_state_t *hash;
@@ -26,22 +26,18 @@ typedef struct {
 static bool write_all(int fd, const unsigned char *bytes, size_t length, uint64_t at) {
     while (length > 0) {
         ssize_t n = pwrite(fd, bytes, length, (off_t)at);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return false;
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return false;
         bytes += n, at += (uint64_t)n, length -= (size_t)n;
     }
     return true;
 }
 
 static bool put_at(Writer *writer, const void *bytes, size_t length, uint64_t at) {
-    if (write_all(writer->fd, bytes, length, at))
-        return true;
+    if (write_all(writer->fd, bytes, length, at)) return true;
     int cause = errno;
     diag_error(writer->diags, FILE_LOC(writer->path), "cannot write: %s", strerror(cause));
-    if (cause == ENOSPC)
-        diag(writer->diags, DIAG_HINT, NOWHERE, "%.1f MB were written; more room is needed", (double)at / 1e6);
+    if (cause == ENOSPC) diag(writer->diags, DIAG_HINT, NOWHERE, "%.1f MB were written; more room is needed", (double)at / 1e6);
     return false;
 }
 
@@ -57,13 +53,11 @@ static bool write_section(void *to, const void *bytes, size_t length) {
     XXH3_64bits_update(writer->hash, bytes, length);
     writer->section += length;
     if (length >= BUFFER_BYTES) {
-        if (!flush(writer) || !put_at(writer, bytes, length, writer->at))
-            return false;
+        if (!flush(writer) || !put_at(writer, bytes, length, writer->at)) return false;
         writer->at += length;
         return true;
     }
-    if (writer->held + length > BUFFER_BYTES && !flush(writer))
-        return false;
+    if (writer->held + length > BUFFER_BYTES && !flush(writer)) return false;
     memcpy(writer->buffer + writer->held, bytes, length);
     writer->held += length;
     return true;
@@ -75,9 +69,7 @@ bool blob_pack_text(const void *from, bool (*write)(void *, const void *, size_t
     return text->length == 0 || write(to, text->data, text->length);
 }
 
-static uint64_t align_up(uint64_t offset) {
-    return (offset + BLOB_ALIGN - 1) / BLOB_ALIGN * BLOB_ALIGN;
-}
+static uint64_t align_up(uint64_t offset) { return (offset + BLOB_ALIGN - 1) / BLOB_ALIGN * BLOB_ALIGN; }
 
 static bool write_sections(Writer *writer, uint64_t base, const BlobPart *parts, int count, BlobHeader *header) {
     for (int i = 0; i < count; i++) {
@@ -120,8 +112,7 @@ bool blob_write(int fd, const char *path, uint64_t base, const BlobPart *parts, 
     writer.buffer = malloc(BUFFER_BYTES);
     writer.hash = XXH3_createState();
     bool done = writer.buffer && writer.hash && (size_t)count <= COUNT_OF(header.sections);
-    if (!done)
-        diag_error(diags, NOWHERE, "out of memory");
+    if (!done) diag_error(diags, NOWHERE, "out of memory");
     done = done && write_sections(&writer, base, parts, count, &header) && write_frame(&writer, base, &header, count, hash, length);
     XXH3_freeState(writer.hash);
     free(writer.buffer);
@@ -130,7 +121,8 @@ bool blob_write(int fd, const char *path, uint64_t base, const BlobPart *parts, 
 
 void blob_meta_add(Text *meta, const char *key, const char *value) {
     uint32_t length = (uint32_t)strlen(value);
-    unsigned char bytes[4] = {(unsigned char)length, (unsigned char)(length >> 8), (unsigned char)(length >> 16), (unsigned char)(length >> 24)};
+    unsigned char bytes[4] = {(unsigned char)length, (unsigned char)(length >> 8), (unsigned char)(length >> 16),
+                              (unsigned char)(length >> 24)};
     text_add(meta, key, strlen(key) + 1);
     text_add(meta, (const char *)bytes, sizeof bytes);
     text_add(meta, value, length);

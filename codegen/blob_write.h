@@ -10,10 +10,11 @@ typedef struct {
     const void *from;
 } BlobPart;
 
-bool blob_pack_text(const void *text, bool (*write)(void *, const void *, size_t), void *to, Diags *diags);   // a BlobPart's pack: from is a Text
+bool blob_pack_text(const void *text, bool (*write)(void *, const void *, size_t), void *to,
+                    Diags *diags); // a BlobPart's pack: from is a Text
 
-// Writes header, sections and trailer at `base` (a multiple of BLOB_ALIGN) of an open file, to its end. `path`: for messages. `hash`: the blob's;
-// `length`: of the blob without trailer. False with errors.
+// Writes header, sections and trailer at `base` (a multiple of BLOB_ALIGN) of an open file, to its end. `path`: for messages. `hash`: the
+// blob's; `length`: of the blob without trailer. False with errors.
 bool blob_write(int fd, const char *path, uint64_t base, const BlobPart *parts, int count, uint64_t *hash, uint64_t *length, Diags *diags);
 
 // A record of SECTION_META.

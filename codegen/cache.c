@@ -18,8 +18,7 @@ static bool make_folders(char *path) {
         *at = 0;
         bool made = mkdir(path, 0700) == 0 || errno == EEXIST;
         *at = '/';
-        if (!made)
-            return false;
+        if (!made) return false;
     }
     return mkdir(path, 0700) == 0 || errno == EEXIST;
 }
@@ -70,18 +69,19 @@ char *cache_name(const Cache *cache, char kind, CacheKey key, const char *extens
     return path.data;
 }
 
-bool cache_touch(const char *path) {
-    return utimensat(AT_FDCWD, path, NULL, 0) == 0;
-}
+bool cache_touch(const char *path) { return utimensat(AT_FDCWD, path, NULL, 0) == 0; }
 
 // ---- trimming -------------------------------------------------------------------------------------------------------
 
-typedef struct { char *name; uint64_t bytes; struct timespec used; } Entry;
+typedef struct {
+    char *name;
+    uint64_t bytes;
+    struct timespec used;
+} Entry;
 
 static int by_age(const void *a, const void *b) {
     const struct timespec *x = &((const Entry *)a)->used, *y = &((const Entry *)b)->used;
-    if (x->tv_sec != y->tv_sec)
-        return x->tv_sec < y->tv_sec ? -1 : 1;
+    if (x->tv_sec != y->tv_sec) return x->tv_sec < y->tv_sec ? -1 : 1;
     return (x->tv_nsec > y->tv_nsec) - (x->tv_nsec < y->tv_nsec);
 }
 
@@ -93,21 +93,19 @@ static bool ends_with(const char *name, const char *end) {
 static int list_entries(const Cache *cache, Arena *arena, Entry **entries, uint64_t *total) {
     int count = 0, capacity = 0;
     DIR *folder = opendir(cache->folder);
-    if (!folder)
-        return 0;
+    if (!folder) return 0;
     time_t now = time(NULL);
     for (struct dirent *item; (item = readdir(folder));) {
         struct stat info;
-        if (fstatat(dirfd(folder), item->d_name, &info, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(info.st_mode))
-            continue;
+        if (fstatat(dirfd(folder), item->d_name, &info, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(info.st_mode)) continue;
         if (item->d_name[0] == '.') {
-            if (ends_with(item->d_name, ".part") && now - info.st_mtime > STALE_SECONDS)
-                unlinkat(dirfd(folder), item->d_name, 0);
+            if (ends_with(item->d_name, ".part") && now - info.st_mtime > STALE_SECONDS) unlinkat(dirfd(folder), item->d_name, 0);
             continue;
         }
         uint64_t bytes = (uint64_t)info.st_blocks * 512;
         *total += bytes;
-        ARENA_PUSH(arena, *entries, count, capacity) = (Entry){arena_printf(arena, "%s/%s", cache->folder, item->d_name), bytes, info.st_mtim};
+        ARENA_PUSH(arena, *entries, count, capacity) =
+            (Entry){arena_printf(arena, "%s/%s", cache->folder, item->d_name), bytes, info.st_mtim};
     }
     closedir(folder);
     return count;
@@ -118,10 +116,8 @@ void cache_trim(const Cache *cache) {
     Entry *entries = NULL;
     uint64_t total = 0;
     int count = list_entries(cache, arena, &entries, &total);
-    if (count > 1)
-        qsort(entries, (size_t)count, sizeof *entries, by_age);
+    if (count > 1) qsort(entries, (size_t)count, sizeof *entries, by_age);
     for (int i = 0; i < count && total > cache->limit; i++)
-        if (unlink(entries[i].name) == 0)
-            total -= entries[i].bytes;
+        if (unlink(entries[i].name) == 0) total -= entries[i].bytes;
     arena_free(arena);
 }

@@ -1,8 +1,8 @@
-// Clang 19 in process: one C file held in memory becomes an object, LLVM IR, assembly or PTX, held in memory. Clang's code generation has no C
-// interface, so this is the one C++ file of the compiler.
+// Clang 19 in process: one C file held in memory becomes an object, LLVM IR, assembly or PTX, held in memory. Clang's code generation has
+// no C interface, so this is the one C++ file of the compiler.
 //
-// The generated C includes nothing, and Clang gets a file system with nothing in it: reading a header costs more than compiling a small kernel.
-// Arithmetic is exact as written: no contraction, no fast-math; an undeclared function is an error.
+// The generated C includes nothing, and Clang gets a file system with nothing in it: reading a header costs more than compiling a small
+// kernel. Arithmetic is exact as written: no contraction, no fast-math; an undeclared function is an error.
 #include "codegen/backend.h"
 
 #include <clang/Basic/DiagnosticOptions.h>
@@ -33,7 +33,8 @@ void prepare_targets() {
     std::call_once(targets_ready, [] {
         LLVMInitializeX86TargetInfo(), LLVMInitializeX86Target(), LLVMInitializeX86TargetMC(), LLVMInitializeX86AsmPrinter();
         LLVMInitializeX86AsmParser();
-        LLVMInitializeAArch64TargetInfo(), LLVMInitializeAArch64Target(), LLVMInitializeAArch64TargetMC(), LLVMInitializeAArch64AsmPrinter();
+        LLVMInitializeAArch64TargetInfo(), LLVMInitializeAArch64Target(), LLVMInitializeAArch64TargetMC(),
+            LLVMInitializeAArch64AsmPrinter();
         LLVMInitializeAArch64AsmParser();
         LLVMInitializeNVPTXTargetInfo(), LLVMInitializeNVPTXTarget(), LLVMInitializeNVPTXTargetMC(), LLVMInitializeNVPTXAsmPrinter();
     });
@@ -41,48 +42,52 @@ void prepare_targets() {
 
 // Hands errors, and the notes that belong to them, to the job's callback. Warnings about generated code are nobody's business.
 class Messages : public DiagnosticConsumer {
-public:
+  public:
     explicit Messages(const BackendCompile &job) : job(job) {}
 
     void HandleDiagnostic(DiagnosticsEngine::Level level, const Diagnostic &info) override {
         DiagnosticConsumer::HandleDiagnostic(level, info);
         bool error = level >= DiagnosticsEngine::Error;
-        if (!error && !(level == DiagnosticsEngine::Note && after_error))
-            return;
+        if (!error && !(level == DiagnosticsEngine::Note && after_error)) return;
         after_error = true;
         llvm::SmallString<256> text;
         info.FormatDiagnostic(text);
         int line = 0, column = 0;
         if (info.hasSourceManager() && info.getLocation().isValid()) {
             PresumedLoc place = info.getSourceManager().getPresumedLoc(info.getLocation());
-            if (place.isValid())
-                line = int(place.getLine()), column = int(place.getColumn());
+            if (place.isValid()) line = int(place.getLine()), column = int(place.getColumn());
         }
         job.message(job.to, error, job.name, line, column, text.c_str());
     }
 
-private:
+  private:
     const BackendCompile &job;
     bool after_error = false;
 };
 
 std::vector<std::string> arguments(const BackendCompile &job) {
-    std::vector<std::string> args = {
-        "-triple", job.triple, "-x", "c", "-std=gnu11", "-O" + std::to_string(job.optimization), "-main-file-name", job.name,
-        "-ffp-contract=off", "-Werror=implicit-function-declaration", "-nostdsysteminc", "-nobuiltininc", "-mframe-pointer=none"};
+    std::vector<std::string> args = {"-triple",
+                                     job.triple,
+                                     "-x",
+                                     "c",
+                                     "-std=gnu11",
+                                     "-O" + std::to_string(job.optimization),
+                                     "-main-file-name",
+                                     job.name,
+                                     "-ffp-contract=off",
+                                     "-Werror=implicit-function-declaration",
+                                     "-nostdsysteminc",
+                                     "-nobuiltininc",
+                                     "-mframe-pointer=none"};
     if (job.pic)
         args.insert(args.end(), {"-mrelocation-model", "pic", "-pic-level", "2"});
     else
         args.insert(args.end(), {"-mrelocation-model", "static"});
-    if (job.optimization >= 2)
-        args.insert(args.end(), {"-vectorize-loops", "-vectorize-slp"});
-    if (job.cpu)
-        args.insert(args.end(), {"-target-cpu", job.cpu});
-    for (int i = 0; i < job.feature_count; i++)
-        args.insert(args.end(), {"-target-feature", job.features[i]});
+    if (job.optimization >= 2) args.insert(args.end(), {"-vectorize-loops", "-vectorize-slp"});
+    if (job.cpu) args.insert(args.end(), {"-target-cpu", job.cpu});
+    for (int i = 0; i < job.feature_count; i++) args.insert(args.end(), {"-target-feature", job.features[i]});
     // LLVM halves 512-bit vectors on processors that clocked down under them; the schedules ask for whole ones.
-    if (std::strncmp(job.triple, "x86_64", 6) == 0)
-        args.push_back("-mprefer-vector-width=512");
+    if (std::strncmp(job.triple, "x86_64", 6) == 0) args.push_back("-mprefer-vector-width=512");
     return args;
 }
 
@@ -101,14 +106,12 @@ int compile(const BackendCompile *job) {
         new DiagnosticsEngine(new DiagnosticIDs, new DiagnosticOptions, &messages, /*ShouldOwnClient=*/false));
     std::vector<std::string> args = arguments(*job);
     std::vector<const char *> pointers;
-    for (const std::string &arg : args)
-        pointers.push_back(arg.c_str());
+    for (const std::string &arg : args) pointers.push_back(arg.c_str());
     auto invocation = std::make_shared<CompilerInvocation>();
-    if (!CompilerInvocation::CreateFromArgs(*invocation, pointers, *engine))
-        return 1;
+    if (!CompilerInvocation::CreateFromArgs(*invocation, pointers, *engine)) return 1;
     auto source = llvm::MemoryBuffer::getMemBufferCopy(llvm::StringRef(job->source, job->length), job->name);
     invocation->getFrontendOpts().Inputs = {FrontendInputFile(source->getMemBufferRef(), InputKind(Language::C))};
-    invocation->getDiagnosticOpts().ShowCarets = false;   // no "2 errors generated." on stderr
+    invocation->getDiagnosticOpts().ShowCarets = false; // no "2 errors generated." on stderr
     invocation->getFrontendOpts().DisableFree = false;
     invocation->getCodeGenOpts().DisableFree = false;
 
@@ -119,8 +122,7 @@ int compile(const BackendCompile *job) {
     llvm::SmallString<0> output;
     instance.setOutputStream(std::make_unique<llvm::raw_svector_ostream>(output));
     std::unique_ptr<FrontendAction> action = action_of(job->emit);
-    if (!instance.ExecuteAction(*action) || instance.getDiagnostics().hasErrorOccurred())
-        return 1;
+    if (!instance.ExecuteAction(*action) || instance.getDiagnostics().hasErrorOccurred()) return 1;
     job->write(job->to, output.data(), output.size());
     return 0;
 }
@@ -132,8 +134,6 @@ BackendJit *load(const void *object, size_t length, char **error) {
 
 const Backend backend = {BACKEND_ABI, "clang " LLVM_VERSION_STRING, compile, load, orc_symbol, orc_free};
 
-}  // namespace
+} // namespace
 
-extern "C" const Backend *tenon_backend(void) {
-    return &backend;
-}
+extern "C" const Backend *tenon_backend(void) { return &backend; }

@@ -3,7 +3,8 @@
 #define TENON_CODEGEN_ELF_H
 #include "ir/base.h"
 
-// The place in the file of the bytes of a defined data symbol of a 64-bit little-endian ELF object or executable; `size` bytes are there. False: no.
+// The place in the file of the bytes of a defined data symbol of a 64-bit little-endian ELF object or executable; `size` bytes are there.
+// False: no.
 bool elf_symbol_offset(const void *image, size_t length, const char *name, size_t size, uint64_t *offset);
 
 #endif

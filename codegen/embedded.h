@@ -3,7 +3,7 @@
 #define TENON_CODEGEN_EMBEDDED_H
 #include "ir/base.h"
 
-void embedded_runtime(Text *out);        // the run time as one C text
-void embedded_header(Text *out);         // runtime/tenon.h with runtime/abi.h in its place: what users of a shared object include
+void embedded_runtime(Text *out); // the run time as one C text
+void embedded_header(Text *out);  // runtime/tenon.h with runtime/abi.h in its place: what users of a shared object include
 
 #endif

@@ -1,5 +1,5 @@
-// Code made runnable in this process: an object in memory through ORC (a cold run), or a shared object kept in the cache through the dynamic
-// loader, which needs no LLVM (a warm run).
+// Code made runnable in this process: an object in memory through ORC (a cold run), or a shared object kept in the cache through the
+// dynamic loader, which needs no LLVM (a warm run).
 #include "codegen/codegen.h"
 #include "codegen/compile.h"
 
@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 struct Jit {
-    const Backend *backend;   // NULL: a shared object
+    const Backend *backend; // NULL: a shared object
     BackendJit *orc;
     void *library;
 };
@@ -23,8 +23,7 @@ static Jit *jit_new(void) {
 
 Jit *jit_load(const void *object, size_t length, Diags *diags) {
     const Backend *backend = backend_open(diags);
-    if (!backend)
-        return NULL;
+    if (!backend) return NULL;
     char *error = NULL;
     BackendJit *orc = backend->jit_load(object, length, &error);
     if (!orc) {
@@ -48,16 +47,11 @@ Jit *jit_open(const char *path, Diags *diags) {
     return jit;
 }
 
-void *jit_symbol(Jit *jit, const char *name) {
-    return jit->orc ? jit->backend->jit_symbol(jit->orc, name) : dlsym(jit->library, name);
-}
+void *jit_symbol(Jit *jit, const char *name) { return jit->orc ? jit->backend->jit_symbol(jit->orc, name) : dlsym(jit->library, name); }
 
 void jit_free(Jit *jit) {
-    if (!jit)
-        return;
-    if (jit->orc)
-        jit->backend->jit_free(jit->orc);
-    if (jit->library)
-        dlclose(jit->library);
+    if (!jit) return;
+    if (jit->orc) jit->backend->jit_free(jit->orc);
+    if (jit->library) dlclose(jit->library);
     free(jit);
 }

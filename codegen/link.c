@@ -1,8 +1,8 @@
-// Linking. A compiled program is: the model's object, the run time (libtenon_program.a), and the C library, all static; then, page-aligned, its
-// blob. The weights never pass through the linker: they are streamed behind its result.
+// Linking. A compiled program is: the model's object, the run time (libtenon_program.a), and the C library, all static; then, page-aligned,
+// its blob. The weights never pass through the linker: they are streamed behind its result.
 //
-// The object is compiled before the weights are packed, so the blob's hash is not in it yet; it is written into the linked image's tn_model once the
-// blob is there. Nothing has its final name until it is whole.
+// The object is compiled before the weights are packed, so the blob's hash is not in it yet; it is written into the linked image's tn_model
+// once the blob is there. Nothing has its final name until it is whole.
 #include "codegen/link.h"
 
 #include "codegen/compile.h"
@@ -31,10 +31,8 @@ static bool write_whole(int fd, const void *bytes, size_t length) {
     const char *at = bytes;
     while (length > 0) {
         ssize_t n = write(fd, at, length);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return false;
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return false;
         at += n, length -= (size_t)n;
     }
     return true;
@@ -42,8 +40,7 @@ static bool write_whole(int fd, const void *bytes, size_t length) {
 
 bool write_file(const char *path, const void *bytes, size_t length, Diags *diags) {
     OutFile file;
-    if (!outfile_open(&file, path, diags))
-        return false;
+    if (!outfile_open(&file, path, diags)) return false;
     if (!write_whole(file.fd, bytes, length)) {
         diag_error(diags, FILE_LOC(path), "cannot write: %s", strerror(errno));
         outfile_drop(&file);
@@ -54,9 +51,8 @@ bool write_file(const char *path, const void *bytes, size_t length, Diags *diags
 
 // Bytes in a file without a name that a child process can open: /dev/fd/N of a memory file.
 static int memory_file(const void *bytes, size_t length, char *path, size_t room) {
-    int fd = memfd_create("tenon.o", 0);   // inherited by the linker
-    if (fd < 0)
-        return -1;
+    int fd = memfd_create("tenon.o", 0); // inherited by the linker
+    if (fd < 0) return -1;
     if (!write_whole(fd, bytes, length)) {
         close(fd);
         return -1;
@@ -67,9 +63,7 @@ static int memory_file(const void *bytes, size_t length, char *path, size_t room
 
 // ---- finding the tools ------------------------------------------------------------------------------------------------
 
-static bool native(const Target *target) {
-    return strcmp(target->triple, machine_triple()) == 0;
-}
+static bool native(const Target *target) { return strcmp(target->triple, machine_triple()) == 0; }
 
 static char *find_compiler(const Target *target, Diags *diags) {
     char cross[64], library[64];
@@ -81,21 +75,19 @@ static char *find_compiler(const Target *target, Diags *diags) {
     if (!native(target))
         found = find_program(cross);
     else
-        for (size_t i = 0; i < COUNT_OF(names) && !found; i++)
-            found = find_program(names[i]);
-    if (found)
-        return found;
+        for (size_t i = 0; i < COUNT_OF(names) && !found; i++) found = find_program(names[i]);
+    if (found) return found;
     diag_error(diags, NOWHERE, "no C compiler is here to link a program for %s", target->triple);
     if (native(target))
         diag(diags, DIAG_HINT, NOWHERE, "install gcc (on Debian: apt install gcc), or set CC; --emit obj needs none");
     else
-        diag(diags, DIAG_HINT, NOWHERE, "install %s (on Debian: apt install gcc-%s-linux-gnu); --emit obj and --emit c need none", cross, library);
+        diag(diags, DIAG_HINT, NOWHERE, "install %s (on Debian: apt install gcc-%s-linux-gnu); --emit obj and --emit c need none", cross,
+             library);
     return NULL;
 }
 
 static bool find_archive(const char *name, char *path, size_t room, Diags *diags) {
-    if (beside_program(name, path, room))
-        return true;
+    if (beside_program(name, path, room)) return true;
     diag_error(diags, NOWHERE, "the run time, %s, is not beside this program", name);
     diag(diags, DIAG_HINT, NOWHERE, "install it in the program's folder or in ../lib/tenon");
     return false;
@@ -124,42 +116,46 @@ static bool run_linker(const char *const *args, const Target *target, Diags *dia
     return status == 0;
 }
 
-typedef struct { const char *items[MAX_LINK_ARGS]; int count; } Args;
+typedef struct {
+    const char *items[MAX_LINK_ARGS];
+    int count;
+} Args;
 
 static void arg(Args *args, const char *item) {
-    if (args->count < MAX_LINK_ARGS - 1)
-        args->items[args->count++] = item;
+    if (args->count < MAX_LINK_ARGS - 1) args->items[args->count++] = item;
 }
 
 // Files in memory that the linker reads, by number.
-typedef struct { char object[32], exports[32], runtime[32]; int fds[3]; } Inputs;
+typedef struct {
+    char object[32], exports[32], runtime[32];
+    int fds[3];
+} Inputs;
 
 static bool open_inputs(const LinkJob *job, bool shared, Inputs *inputs, Diags *diags) {
     static const char exports[] = "{ global: tn_*; tenon_program_main; local: *; };";
     Text runtime = {0};
     bool done = (inputs->fds[0] = memory_file(job->object, job->object_length, inputs->object, sizeof inputs->object)) >= 0;
-    if (shared)
-        done = done && (inputs->fds[1] = memory_file(exports, sizeof exports - 1, inputs->exports, sizeof inputs->exports)) >= 0;
+    if (shared) done = done && (inputs->fds[1] = memory_file(exports, sizeof exports - 1, inputs->exports, sizeof inputs->exports)) >= 0;
     if (!native(job->target)) {
         embedded_runtime(&runtime);
         done = done && (inputs->fds[2] = memory_file(runtime.data, runtime.length, inputs->runtime, sizeof inputs->runtime)) >= 0;
     }
     text_free(&runtime);
-    if (!done)
-        diag_error(diags, NOWHERE, "no memory file for the linker: %s", strerror(errno));
+    if (!done) diag_error(diags, NOWHERE, "no memory file for the linker: %s", strerror(errno));
     return done;
 }
 
 static void close_inputs(Inputs *inputs) {
     for (size_t i = 0; i < COUNT_OF(inputs->fds); i++)
-        if (inputs->fds[i] >= 0)
-            close(inputs->fds[i]);
+        if (inputs->fds[i] >= 0) close(inputs->fds[i]);
 }
 
-// For another machine there is no archive: its compiler takes the run time's text. (Headers of ours that are the same everywhere lie in /usr/include.)
+// For another machine there is no archive: its compiler takes the run time's text. (Headers of ours that are the same everywhere lie in
+// /usr/include.)
 static void cross_args(Args *args, const Inputs *inputs) {
     arg(args, "-O2"), arg(args, "-fopenmp"), arg(args, "-w"), arg(args, "-ffp-contract=off"), arg(args, "-fno-strict-aliasing");
-    arg(args, "-idirafter"), arg(args, "/usr/include"), arg(args, "-x"), arg(args, "c"), arg(args, inputs->runtime), arg(args, "-x"), arg(args, "none");
+    arg(args, "-idirafter"), arg(args, "/usr/include"), arg(args, "-x"), arg(args, "c"), arg(args, inputs->runtime), arg(args, "-x"),
+        arg(args, "none");
     arg(args, "-lutf8proc");
 }
 
@@ -172,7 +168,8 @@ static bool link_image(const LinkJob *job, const char *to, bool shared, Diags *d
         return false;
     }
     char *compiler = find_compiler(job->target, diags);
-    bool done = compiler && (!native(job->target) || find_archive(shared ? "libtenon_pic.a" : "libtenon_program.a", archive, sizeof archive, diags)) &&
+    bool done = compiler &&
+                (!native(job->target) || find_archive(shared ? "libtenon_pic.a" : "libtenon_program.a", archive, sizeof archive, diags)) &&
                 open_inputs(job, shared, &inputs, diags);
     if (done) {
         Args args = {0};
@@ -180,7 +177,7 @@ static bool link_image(const LinkJob *job, const char *to, bool shared, Diags *d
         snprintf(script, sizeof script, "-Wl,--version-script=%s", inputs.exports);
         if (!native(job->target))
             cross_args(&args, &inputs);
-        else if (shared) {   // libgomp stays the host's; Unicode tables are ours
+        else if (shared) { // libgomp stays the host's; Unicode tables are ours
             arg(&args, script), arg(&args, "-Wl,--whole-archive"), arg(&args, archive), arg(&args, "-Wl,--no-whole-archive");
             arg(&args, "-Wl,-Bstatic"), arg(&args, "-lutf8proc"), arg(&args, "-Wl,-Bdynamic");
         } else
@@ -197,8 +194,7 @@ static bool link_image(const LinkJob *job, const char *to, bool shared, Diags *d
 bool link_bare(const void *object, size_t length, const char *out) {
     static const char *const linkers[] = {"ld.lld-19", "ld", "ld.lld", "ld.gold"};
     char path[32], *linker = NULL;
-    for (size_t i = 0; i < COUNT_OF(linkers) && !linker; i++)
-        linker = find_program(linkers[i]);
+    for (size_t i = 0; i < COUNT_OF(linkers) && !linker; i++) linker = find_program(linkers[i]);
     int fd = linker ? memory_file(object, length, path, sizeof path) : -1;
     bool done = false;
     if (fd >= 0) {
@@ -216,8 +212,7 @@ bool link_bare(const void *object, size_t length, const char *out) {
 
 bool set_blob_hash(void *image, size_t length, uint64_t hash) {
     uint64_t offset;
-    if (!elf_symbol_offset(image, length, "tn_model", sizeof(tn_program), &offset))
-        return false;
+    if (!elf_symbol_offset(image, length, "tn_model", sizeof(tn_program), &offset)) return false;
     memcpy((char *)image + offset + offsetof(tn_program, blob_hash), &hash, sizeof hash);
     return true;
 }
@@ -225,10 +220,8 @@ bool set_blob_hash(void *image, size_t length, uint64_t hash) {
 static bool patch_file(int fd, uint64_t image_bytes, uint64_t hash, Diags *diags) {
     void *image = mmap(NULL, image_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     bool done = image != MAP_FAILED && set_blob_hash(image, image_bytes, hash);
-    if (image != MAP_FAILED)
-        munmap(image, image_bytes);
-    if (!done)
-        diag_error(diags, NOWHERE, "internal error: the linked program has no tn_model");
+    if (image != MAP_FAILED) munmap(image, image_bytes);
+    if (!done) diag_error(diags, NOWHERE, "internal error: the linked program has no tn_model");
     return done;
 }
 
@@ -254,28 +247,22 @@ static bool reopen(OutFile *file, uint64_t *bytes, Diags *diags) {
 static bool link_to(const LinkJob *job, bool shared, LinkReport *report, Diags *diags) {
     OutFile file;
     *report = (LinkReport){0};
-    if (!outfile_open(&file, job->out, diags))
-        return false;
-    if (link_image(job, file.path, shared, diags) && reopen(&file, &report->image_bytes, diags) && (shared || append_blob(&file, job, report, diags)))
+    if (!outfile_open(&file, job->out, diags)) return false;
+    if (link_image(job, file.path, shared, diags) && reopen(&file, &report->image_bytes, diags) &&
+        (shared || append_blob(&file, job, report, diags)))
         return outfile_keep(&file, true, diags);
     outfile_drop(&file);
     return false;
 }
 
-bool link_executable(const LinkJob *job, LinkReport *report, Diags *diags) {
-    return link_to(job, false, report, diags);
-}
+bool link_executable(const LinkJob *job, LinkReport *report, Diags *diags) { return link_to(job, false, report, diags); }
 
-bool link_shared(const LinkJob *job, LinkReport *report, Diags *diags) {
-    return link_to(job, true, report, diags);
-}
+bool link_shared(const LinkJob *job, LinkReport *report, Diags *diags) { return link_to(job, true, report, diags); }
 
 bool blob_file(const char *path, const BlobPart *parts, int part_count, uint64_t *hash, uint64_t *length, Diags *diags) {
     OutFile file;
-    if (!outfile_open(&file, path, diags))
-        return false;
-    if (blob_write(file.fd, path, 0, parts, part_count, hash, length, diags))
-        return outfile_keep(&file, false, diags);
+    if (!outfile_open(&file, path, diags)) return false;
+    if (blob_write(file.fd, path, 0, parts, part_count, hash, length, diags)) return outfile_keep(&file, false, diags);
     outfile_drop(&file);
     return false;
 }

@@ -1,18 +1,22 @@
-// From an object to what people run: a static executable with its blob inside, a shared object with what belongs beside it, and the small shared
-// objects of the cache. Linking is left to the system's C compiler, which knows where its C library lies.
+// From an object to what people run: a static executable with its blob inside, a shared object with what belongs beside it, and the small
+// shared objects of the cache. Linking is left to the system's C compiler, which knows where its C library lies.
 #ifndef TENON_CODEGEN_LINK_H
 #define TENON_CODEGEN_LINK_H
 #include "codegen/blob_write.h"
 #include "codegen/codegen.h"
 
 typedef struct {
-    const void *object; size_t object_length;
+    const void *object;
+    size_t object_length;
     const Target *target;
-    const char *out;                          // the path of the result
-    const BlobPart *parts; int part_count;    // the blob's sections
+    const char *out; // the path of the result
+    const BlobPart *parts;
+    int part_count; // the blob's sections
 } LinkJob;
 
-typedef struct { uint64_t image_bytes, blob_bytes, blob_hash; } LinkReport;
+typedef struct {
+    uint64_t image_bytes, blob_bytes, blob_hash;
+} LinkReport;
 
 // One static executable, blob appended; made under another name in the same folder and renamed when whole.
 // The object's tn_model.blob_hash is set to the blob's.

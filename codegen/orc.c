@@ -1,4 +1,5 @@
-// An object in memory made runnable by ORC's LLJIT, through LLVM's C API. Symbols that the object lacks (fmaf, memcpy) come from this process.
+// An object in memory made runnable by ORC's LLJIT, through LLVM's C API. Symbols that the object lacks (fmaf, memcpy) come from this
+// process.
 #include "codegen/backend.h"
 
 #include <llvm-c/Core.h>
@@ -24,21 +25,17 @@ static BackendJit *fail(BackendJit *jit, LLVMErrorRef failure, char **error) {
 
 BackendJit *orc_load(const void *object, size_t length, char **error) {
     BackendJit *jit = calloc(1, sizeof *jit);
-    if (!jit)
-        return NULL;
+    if (!jit) return NULL;
     LLVMErrorRef failure = LLVMOrcCreateLLJIT(&jit->lljit, NULL);
-    if (failure)
-        return fail(jit, failure, error);
+    if (failure) return fail(jit, failure, error);
     LLVMOrcJITDylibRef dylib = LLVMOrcLLJITGetMainJITDylib(jit->lljit);
     LLVMOrcDefinitionGeneratorRef process;
     failure = LLVMOrcCreateDynamicLibrarySearchGeneratorForProcess(&process, LLVMOrcLLJITGetGlobalPrefix(jit->lljit), NULL, NULL);
-    if (failure)
-        return fail(jit, failure, error);
+    if (failure) return fail(jit, failure, error);
     LLVMOrcJITDylibAddGenerator(dylib, process);
     LLVMMemoryBufferRef buffer = LLVMCreateMemoryBufferWithMemoryRangeCopy(object, length, "tenon.o");
-    failure = LLVMOrcLLJITAddObjectFile(jit->lljit, dylib, buffer);   // takes the buffer
-    if (failure)
-        return fail(jit, failure, error);
+    failure = LLVMOrcLLJITAddObjectFile(jit->lljit, dylib, buffer); // takes the buffer
+    if (failure) return fail(jit, failure, error);
     return jit;
 }
 
@@ -53,12 +50,10 @@ void *orc_symbol(BackendJit *jit, const char *name) {
 }
 
 void orc_free(BackendJit *jit) {
-    if (!jit)
-        return;
+    if (!jit) return;
     if (jit->lljit) {
         LLVMErrorRef failure = LLVMOrcDisposeLLJIT(jit->lljit);
-        if (failure)
-            LLVMConsumeError(failure);
+        if (failure) LLVMConsumeError(failure);
     }
     free(jit);
 }

@@ -1,5 +1,5 @@
-// A file that appears whole or not at all. The temporary name begins with a dot and ends in .part, so that what a killed process leaves is known
-// for what it is. The names of open ones stand in a table, because a signal handler that removes them can be told nothing.
+// A file that appears whole or not at all. The temporary name begins with a dot and ends in .part, so that what a killed process leaves is
+// known for what it is. The names of open ones stand in a table, because a signal handler that removes them can be told nothing.
 #include "codegen/outfile.h"
 
 #include <errno.h>
@@ -15,24 +15,21 @@ static _Atomic(char *) open_paths[OPEN_SLOTS];
 static void enter(char *path) {
     for (int i = 0; i < OPEN_SLOTS; i++) {
         char *empty = NULL;
-        if (atomic_compare_exchange_strong(&open_paths[i], &empty, path))
-            return;
+        if (atomic_compare_exchange_strong(&open_paths[i], &empty, path)) return;
     }
 }
 
 static void leave(char *path) {
     for (int i = 0; i < OPEN_SLOTS; i++) {
         char *there = path;
-        if (atomic_compare_exchange_strong(&open_paths[i], &there, NULL))
-            return;
+        if (atomic_compare_exchange_strong(&open_paths[i], &there, NULL)) return;
     }
 }
 
 void outfile_drop_all(void) {
     for (int i = 0; i < OPEN_SLOTS; i++) {
         const char *path = atomic_load(&open_paths[i]);
-        if (path)
-            unlink(path);
+        if (path) unlink(path);
     }
 }
 
@@ -62,16 +59,14 @@ bool outfile_open(OutFile *file, const char *out, Diags *diags) {
     }
     int cause = errno;
     diag_error(diags, FILE_LOC(out), "cannot be written: %s", strerror(cause));
-    if (cause == ENOENT)
-        diag(diags, DIAG_HINT, NOWHERE, "create its folder first");
+    if (cause == ENOENT) diag(diags, DIAG_HINT, NOWHERE, "create its folder first");
     free(file->path);
     file->path = NULL;
     return false;
 }
 
 void outfile_drop(OutFile *file) {
-    if (!file->path)
-        return;
+    if (!file->path) return;
     unlink(file->path);
     forget(file);
 }

@@ -3,12 +3,16 @@
 #define TENON_CODEGEN_OUTFILE_H
 #include "ir/base.h"
 
-typedef struct { int fd; char *path; const char *out; } OutFile;   // path: the temporary name
+typedef struct {
+    int fd;
+    char *path;
+    const char *out;
+} OutFile; // path: the temporary name
 
 bool outfile_open(OutFile *file, const char *out, Diags *diags);
 // Gives the file its name, and 0666 or (executable) 0777 less the umask. The file is gone when this fails.
 bool outfile_keep(OutFile *file, bool executable, Diags *diags);
-void outfile_drop(OutFile *file);                                   // removes it
-void outfile_drop_all(void);                                        // those that are open: for a signal handler, before the process ends
+void outfile_drop(OutFile *file); // removes it
+void outfile_drop_all(void);      // those that are open: for a signal handler, before the process ends
 
 #endif

@@ -8,7 +8,7 @@
 #include <string.h>
 
 extern const char prelude_abi[], prelude_vector[], prelude_math[], prelude_rows[], prelude_product[], prelude_product_w8[], prelude_isa_clang[], prelude_isa_gcc[],
-    prelude_supported[];
+    prelude_supported[], prelude_nvptx[];
 
 FuncPlan *plan_func(const Plan *plan, const Func *func) {
     for (int i = 0; i < plan->module->func_count; i++)
@@ -343,6 +343,12 @@ void plan_emit(const Plan *plan, Flavour flavour, uint64_t blob_hash, Text *out)
         if (f->kernel->weight_bytes > 0) text_printf(out, "; %.0f bytes of weights a call, %.0f operations a row", f->kernel->weight_bytes, f->kernel->operations);
         text_puts(out, "\n");
         kernel_print(f->kernel, out);
+    }
+    if (!strncmp(plan->target->triple, "nvptx64", 7)) {
+        text_puts(out, prelude_nvptx);
+        for (int i = 0; i < m->func_count; i++)
+            if (plan->funcs[i].kernel) text_printf(out, "TN_ENTRY(%s)\n", plan->funcs[i].name);
+        return;
     }
     text_printf(out, "#define TN_BLOB_HASH %lluULL\n", (unsigned long long)blob_hash);
     text_puts(out, prelude_supported);

@@ -12,16 +12,14 @@
 extern char **environ;
 
 char *find_program(const char *name) {
-    if (strchr(name, '/'))
-        return access(name, X_OK) == 0 ? strdup(name) : NULL;
+    if (strchr(name, '/')) return access(name, X_OK) == 0 ? strdup(name) : NULL;
     const char *path = getenv("PATH");
     for (const char *at = path ? path : "/usr/bin:/bin"; *at;) {
         size_t length = strcspn(at, ":");
         Text full = {0};
         text_add(&full, at, length);
         text_printf(&full, "%s%s", length ? "/" : "./", name);
-        if (access(full.data, X_OK) == 0)
-            return full.data;
+        if (access(full.data, X_OK) == 0) return full.data;
         text_free(&full);
         at += length + (at[length] == ':');
     }
@@ -31,15 +29,13 @@ char *find_program(const char *name) {
 static int wait_status(pid_t child) {
     int status;
     while (waitpid(child, &status, 0) < 0)
-        if (errno != EINTR)
-            return -1;
+        if (errno != EINTR) return -1;
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
 int run_program(const char *const *argv, Text *said) {
     int ends[2];
-    if (pipe2(ends, O_CLOEXEC) != 0)
-        return -1;
+    if (pipe2(ends, O_CLOEXEC) != 0) return -1;
     posix_spawn_file_actions_t actions;
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
@@ -56,10 +52,8 @@ int run_program(const char *const *argv, Text *said) {
     }
     char buffer[4096];
     for (ssize_t n; (n = read(ends[0], buffer, sizeof buffer)) != 0;) {
-        if (n < 0 && errno != EINTR)
-            break;
-        if (n > 0)
-            text_add(said, buffer, (size_t)n);
+        if (n < 0 && errno != EINTR) break;
+        if (n > 0) text_add(said, buffer, (size_t)n);
     }
     close(ends[0]);
     return wait_status(child);

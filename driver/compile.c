@@ -14,8 +14,10 @@
 
 typedef enum { OUT_EXE, OUT_SO, OUT_OBJ, OUT_C, OUT_LLVM_IR, OUT_ASM, OUT_PTX, OUT_CUDA, OUT_COUNT } OutKind;
 
-static const struct { const char *name, *ending; } out_kinds[OUT_COUNT] = {
-    [OUT_EXE] = {"exe", NULL},       [OUT_SO] = {"so", ".so"},  [OUT_OBJ] = {"obj", ".o"},   [OUT_C] = {"c", ".c"},
+static const struct {
+    const char *name, *ending;
+} out_kinds[OUT_COUNT] = {
+    [OUT_EXE] = {"exe", NULL},          [OUT_SO] = {"so", ".so"},  [OUT_OBJ] = {"obj", ".o"},   [OUT_C] = {"c", ".c"},
     [OUT_LLVM_IR] = {"llvm-ir", ".ll"}, [OUT_ASM] = {"asm", ".s"}, [OUT_PTX] = {"ptx", ".ptx"}, [OUT_CUDA] = {"cuda", ".cu"},
 };
 
@@ -52,17 +54,18 @@ static bool put_weights(Compile *job, const Build *build, uint64_t *hash, Diags 
     return blob_file(job->weights, build->parts, build->part_count, hash, &job->weight_bytes, diags);
 }
 
-static bool put_text(const char *path, const Text *text, Diags *diags) {
-    return write_file(path, text->data, text->length, diags);
-}
+static bool put_text(const char *path, const Text *text, Diags *diags) { return write_file(path, text->data, text->length, diags); }
 
 static bool put_header(const Compile *job, const Build *build, Diags *diags) {
     Text text = {0};
     char *path = with_ending(job, ".h");
-    text_printf(&text, "// %s, compiled from %s for %s by tenon " TENON_VERSION ".\n//\n// Build against it:  cc program.c $(pkg-config --cflags --libs %s) "
-                       "(PKG_CONFIG_PATH: the folder of %s.pc)\n// The weights, %s, are looked for beside the shared object; tn_open_options.weights names another place.\n//\n",
-                file_part(job->out), build->model->name ? build->model->name : "a model", build->target->name, file_part(job->stem), file_part(job->stem),
-                file_part(job->weights));
+    text_printf(&text,
+                "// %s, compiled from %s for %s by tenon " TENON_VERSION
+                ".\n//\n// Build against it:  cc program.c $(pkg-config --cflags --libs %s) "
+                "(PKG_CONFIG_PATH: the folder of %s.pc)\n// The weights, %s, are looked for beside the shared object; "
+                "tn_open_options.weights names another place.\n//\n",
+                file_part(job->out), build->model->name ? build->model->name : "a model", build->target->name, file_part(job->stem),
+                file_part(job->stem), file_part(job->weights));
     embedded_header(&text);
     bool done = put_text(path, &text, diags);
     free(path);
@@ -74,9 +77,11 @@ static bool put_header(const Compile *job, const Build *build, Diags *diags) {
 static bool put_pkg_config(const Compile *job, const Build *build, Diags *diags) {
     Text text = {0};
     char *path = with_ending(job, ".pc");
-    text_printf(&text, "Name: %s\nDescription: %s, compiled for %s by tenon\nVersion: %s\nCflags: -I${pcfiledir}\n"
-                       "Libs: -L${pcfiledir} -Wl,-rpath,${pcfiledir} -l:%s\n",
-                file_part(job->stem), build->model->name ? build->model->name : "a model", build->target->name, TENON_VERSION, file_part(job->out));
+    text_printf(&text,
+                "Name: %s\nDescription: %s, compiled for %s by tenon\nVersion: %s\nCflags: -I${pcfiledir}\n"
+                "Libs: -L${pcfiledir} -Wl,-rpath,${pcfiledir} -l:%s\n",
+                file_part(job->stem), build->model->name ? build->model->name : "a model", build->target->name, TENON_VERSION,
+                file_part(job->out));
     bool done = put_text(path, &text, diags);
     free(path);
     text_free(&text);
@@ -91,16 +96,18 @@ static bool compile_linked(Compile *job, const Build *build, Diags *diags) {
     uint64_t hash = 0;
     bool shared = job->kind == OUT_SO;
     bool done = (!shared || put_weights(job, build, &hash, diags)) && build_code(build, EMIT_OBJECT, hash, &object, diags);
-    LinkJob link = {.object = object.data, .object_length = object.length, .target = build->target, .out = job->out, .parts = build->parts,
+    LinkJob link = {.object = object.data,
+                    .object_length = object.length,
+                    .target = build->target,
+                    .out = job->out,
+                    .parts = build->parts,
                     .part_count = build->part_count};
     double began = seconds_now();
     done = done && (shared ? link_shared : link_executable)(&link, &report, diags);
-    if (done && job->build.timing)
-        fprintf(stderr, "%-16s %8.1f ms\n", shared ? "link" : "link and pack", (seconds_now() - began) * 1e3);
+    if (done && job->build.timing) fprintf(stderr, "%-16s %8.1f ms\n", shared ? "link" : "link and pack", (seconds_now() - began) * 1e3);
     done = done && (!shared || (put_header(job, build, diags) && put_pkg_config(job, build, diags)));
     job->out_bytes = report.image_bytes;
-    if (!shared)
-        job->weight_bytes = report.blob_bytes;
+    if (!shared) job->weight_bytes = report.blob_bytes;
     text_free(&object);
     return done;
 }
@@ -118,14 +125,16 @@ static bool compile_text(Compile *job, const Build *build, EmitKind kind, Diags 
 static bool compile_c(Compile *job, const Build *build, Diags *diags) {
     Text text = {0};
     uint64_t hash;
-    if (!put_weights(job, build, &hash, diags))
-        return false;
+    if (!put_weights(job, build, &hash, diags)) return false;
     char *program = with_ending(job, "");
-    text_printf(&text, "// %s for %s, by tenon " TENON_VERSION ". Compile it with\n//\n//     %s -O2 -fopenmp %s -o %s %s -lutf8proc -lm\n//\n"
-                       "// (any C11 compiler, any -O, never -ffast-math; with clang leave -fopenmp out: it then uses POSIX threads. Packages: libutf8proc-dev,\n"
-                       "// libxxhash-dev.) Its weights are in %s, which belongs beside the program, or is named with --weights.\n#ifndef _GNU_SOURCE\n#define _GNU_SOURCE\n#endif\n",
-                build->model->name ? build->model->name : "a model", build->target->name, target_cc(build->target), target_cc_flags(build->target), file_part(program), file_part(job->out),
-                file_part(job->weights));
+    text_printf(&text,
+                "// %s for %s, by tenon " TENON_VERSION ". Compile it with\n//\n//     %s -O2 -fopenmp %s -o %s %s -lutf8proc -lm\n//\n"
+                "// (any C11 compiler, any -O, never -ffast-math; with clang leave -fopenmp out: it then uses POSIX threads. Packages: "
+                "libutf8proc-dev,\n"
+                "// libxxhash-dev.) Its weights are in %s, which belongs beside the program, or is named with --weights.\n#ifndef "
+                "_GNU_SOURCE\n#define _GNU_SOURCE\n#endif\n",
+                build->model->name ? build->model->name : "a model", build->target->name, target_cc(build->target),
+                target_cc_flags(build->target), file_part(program), file_part(job->out), file_part(job->weights));
     plan_emit(build->plan, FLAVOUR_INTRINSICS, hash, &text);
     text_puts(&text, "\n\n// ---- the run time ----\n");
     embedded_runtime(&text);
@@ -137,8 +146,17 @@ static bool compile_c(Compile *job, const Build *build, Diags *diags) {
 }
 
 static bool compile_kind(Compile *job, const Build *build, Diags *diags) {
+    bool gpu = strncmp(build->target->triple, "nvptx", 5) == 0;
+    if (gpu && job->kind == OUT_PTX)
+        return compile_text(job, build, EMIT_PTX, diags);
+    if (gpu || job->kind == OUT_CUDA) {
+        diag_error(diags, NOWHERE, "--emit %s is not supported for %s yet", out_kinds[job->kind].name, build->target->name);
+        diag(diags, DIAG_HINT, NOWHERE, "--target sm_90a --emit ptx gives a GPU's kernels");
+        return false;
+    }
     switch (job->kind) {
-    case OUT_EXE: case OUT_SO: return compile_linked(job, build, diags);
+    case OUT_EXE:
+    case OUT_SO: return compile_linked(job, build, diags);
     case OUT_OBJ: return compile_text(job, build, EMIT_OBJECT, diags);
     case OUT_C: return compile_c(job, build, diags);
     case OUT_LLVM_IR: return compile_text(job, build, EMIT_LLVM_IR, diags);
@@ -186,15 +204,15 @@ static int choose_kind(const Command *command, Compile *job) {
         const char *names[OUT_COUNT];
         for (job->kind = 0; job->kind < OUT_COUNT && strcmp(job->emit, out_kinds[job->kind].name) != 0; job->kind++)
             names[job->kind] = out_kinds[job->kind].name;
-        if (job->kind < OUT_COUNT)
-            return EXIT_DONE;
+        if (job->kind < OUT_COUNT) return EXIT_DONE;
         const char *near = nearest_name(job->emit, names, OUT_COUNT);
-        return usage_error(command, near ? "--emit %s: there is no such kind (did you mean %s?)" : "--emit %s: the kinds are exe, so, obj, c, llvm-ir, asm, ptx, cuda",
+        return usage_error(command,
+                           near ? "--emit %s: there is no such kind (did you mean %s?)"
+                                : "--emit %s: the kinds are exe, so, obj, c, llvm-ir, asm, ptx, cuda",
                            job->emit, near);
     }
     for (int kind = 0; kind < OUT_COUNT; kind++)
-        if (out_kinds[kind].ending && ends_with(job->out, out_kinds[kind].ending))
-            job->kind = (OutKind)kind;
+        if (out_kinds[kind].ending && ends_with(job->out, out_kinds[kind].ending)) job->kind = (OutKind)kind;
     return EXIT_DONE;
 }
 
@@ -207,8 +225,7 @@ static int compile(Compile *job) {
     if (done) {
         build.progress = &progress;
         done = compile_kind(job, &build, diags);
-        if (done)
-            summary(job, &build, seconds_now() - began);
+        if (done) summary(job, &build, seconds_now() - began);
         build_close(&build);
     }
     int said = finish(diags);
@@ -220,16 +237,14 @@ static int run(const Command *command, int argc, char **argv) {
     build_options_init(&job.build);
     Options options = {.command = command, .arguments = &job.model, .argument_room = 1, .argument_least = 1};
     option_add(&options, "-o", OPTION_TEXT, &job.out, "OUT", "what to write");
-    option_add(&options, "--emit", OPTION_TEXT, &job.emit, "KIND", "exe, so, obj, c, llvm-ir, asm, ptx or cuda (default: by OUT's ending, else exe)");
+    option_add(&options, "--emit", OPTION_TEXT, &job.emit, "KIND",
+               "exe, so, obj, c, llvm-ir, asm, ptx or cuda (default: by OUT's ending, else exe)");
     build_options_add(&options, &job.build);
     option_add(&options, "--json", OPTION_FLAG, &job.json, NULL, "one JSON object about what was made");
     int code = options_parse(&options, argc, argv);
-    if (code >= 0)
-        return code;
-    if (!job.out || !*job.out)
-        return usage_error(command, "-o OUT is missing");
-    if ((code = choose_kind(command, &job)))
-        return code;
+    if (code >= 0) return code;
+    if (!job.out || !*job.out) return usage_error(command, "-o OUT is missing");
+    if ((code = choose_kind(command, &job))) return code;
     const char *ending = out_kinds[job.kind].ending;
     size_t length = strlen(job.out) - (ending && ends_with(job.out, ending) ? strlen(ending) : 0);
     job.stem = strndup(job.out, length);
@@ -240,11 +255,15 @@ static int run(const Command *command, int argc, char **argv) {
 }
 
 const Command compile_command = {
-    "compile", "MODEL -o OUT", "ahead of time: one executable, a shared object, C …",
-    "Compiles the model and its weights. The default is one static executable that needs nothing else. A shared object gets its weights, a C\n"
+    "compile",
+    "MODEL -o OUT",
+    "ahead of time: one executable, a shared object, C …",
+    "Compiles the model and its weights. The default is one static executable that needs nothing else. A shared object gets its weights, a "
+    "C\n"
     "header and a pkg-config file beside it; an object and C get the weights. The same target gives the same bits in every form.",
     "  tenon compile smollm2.gguf -o smollm2 && ./smollm2 -p \"Why is the sky blue?\"\n"
     "  tenon compile model.yaml -o model.c\n      one C file that gcc or clang builds; its first lines say how\n"
     "  tenon compile model.yaml -o libmodel.so --target x86-64-v3\n      for any machine with AVX2, to use from other programs\n"
-    "  tenon compile model.yaml -o model.s --target armv8.2-a+dotprod\n      assembly, to read\n", run,
+    "  tenon compile model.yaml -o model.s --target armv8.2-a+dotprod\n      assembly, to read\n",
+    run,
 };

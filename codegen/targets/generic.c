@@ -1,9 +1,7 @@
 // The generic target: plain scalar C for the machine's own instruction set at its baseline. The oracle of the others.
 #include "codegen/targets/targets.h"
 
-static bool always(void) {
-    return true;
-}
+static bool always(void) { return true; }
 
 #if defined(__aarch64__)
 #define HOST_TRIPLE "aarch64-linux-gnu"
@@ -16,8 +14,13 @@ static bool always(void) {
 #endif
 
 static const TargetRow rows[] = {
-    {.target = {.name = "generic", .triple = HOST_TRIPLE, .vector_bits = 0, .vector_registers = 16, .l1_bytes = 32 << 10, .l2_bytes = 256 << 10},
-     .cpu = HOST_CPU, .cc_flags = HOST_FLAGS, .rank = 1, .meaning = "scalar code for this machine's baseline instruction set", .runs_here = always},
+    {.target =
+         {.name = "generic", .triple = HOST_TRIPLE, .vector_bits = 0, .vector_registers = 16, .l1_bytes = 32 << 10, .l2_bytes = 256 << 10},
+     .cpu = HOST_CPU,
+     .cc_flags = HOST_FLAGS,
+     .rank = 1,
+     .meaning = "scalar code for this machine's baseline instruction set",
+     .runs_here = always},
 };
 
 const TargetTable generic_targets = {rows, COUNT_OF(rows)};
