@@ -1,5 +1,5 @@
-// From a model to a program: model → passes → plan → C → object, and beside it the parts of the blob. What the commands do with the result (run it,
-// link it, print it) is theirs.
+// From a model to a program: model → passes → plan → C → object, and beside it the parts of the blob. What the commands do with the result
+// (run it, link it, print it) is theirs.
 #include "driver/build.h"
 
 #include "passes/passes.h"
@@ -10,13 +10,11 @@
 #include <sys/stat.h>
 
 static void timing(const BuildOptions *options, const char *what, double began) {
-    if (options->timing)
-        fprintf(stderr, "%-16s %8.1f ms\n", what, (seconds_now() - began) * 1e3);
+    if (options->timing) fprintf(stderr, "%-16s %8.1f ms\n", what, (seconds_now() - began) * 1e3);
 }
 
 const Target *build_target(const BuildOptions *options, Diags *diags) {
-    if (!strchr(options->target, ','))
-        return target_find(options->target, diags);
+    if (!strchr(options->target, ',')) return target_find(options->target, diags);
     diag_error(diags, NOWHERE, "--target %s: one program for several targets is not supported yet", options->target);
     diag(diags, DIAG_HINT, NOWHERE, "compile once for each target");
     return NULL;
@@ -24,8 +22,14 @@ const Target *build_target(const BuildOptions *options, Diags *diags) {
 
 bool build_passes(Module *module, const BuildOptions *options, Diags *diags) {
     const Target *target = build_target(options, diags);
-    PassOptions passes = {.target = target, .quantize = options->quantize, .only = options->passes, .skip = options->skip,
-                          .print_after = options->print_after, .timing = options->timing, .print_to = stderr, .reproducer = "repro.tir"};
+    PassOptions passes = {.target = target,
+                          .quantize = options->quantize,
+                          .only = options->passes,
+                          .skip = options->skip,
+                          .print_after = options->print_after,
+                          .timing = options->timing,
+                          .print_to = stderr,
+                          .reproducer = "repro.tir"};
     return target && run_passes(module, &passes, diags);
 }
 
@@ -34,18 +38,15 @@ bool build_passes(Module *module, const BuildOptions *options, Diags *diags) {
 static bool pack_weights(const void *from, bool (*write)(void *, const void *, size_t), void *to, Diags *diags) {
     const Build *build = from;
     double began = seconds_now();
-    if (build->progress)
-        tn_progress_begin(build->progress, "packing weights");
+    if (build->progress) tn_progress_begin(build->progress, "packing weights");
     bool done = plan_pack(build->plan, write, to, build->progress ? tn_progress_show : NULL, build->progress, diags);
-    if (build->progress)
-        tn_progress_end(build->progress);
+    if (build->progress) tn_progress_end(build->progress);
     timing(build->options, "pack", began);
     return done;
 }
 
 static void add_record(Text *meta, const char *key, const char *value) {
-    if (value)
-        blob_meta_add(meta, key, value);
+    if (value) blob_meta_add(meta, key, value);
 }
 
 static void describe(Build *build, const char *path) {
@@ -60,9 +61,8 @@ static void describe(Build *build, const char *path) {
     add_record(meta, "chat.user", model->chat_user);
     add_record(meta, "chat.assistant", model->chat_assistant);
     add_record(meta, "chat.generation", model->chat_generation);
-    for (int i = 0; i < model->stop_count; i++)
-        add_record(meta, "stop", model->stops[i]);
-    const char *slash = strrchr(path, '/');   // the name alone: a program is passed on, and its maker's folders are nobody's business
+    for (int i = 0; i < model->stop_count; i++) add_record(meta, "stop", model->stops[i]);
+    const char *slash = strrchr(path, '/'); // the name alone: a program is passed on, and its maker's folders are nobody's business
     add_record(meta, "source", slash && slash[1] ? slash + 1 : path);
 }
 
@@ -70,11 +70,9 @@ static void describe(Build *build, const char *path) {
 static bool collect_parts(Build *build, const char *path, Diags *diags) {
     describe(build, path);
     build->parts[build->part_count++] = (BlobPart){SECTION_META, blob_pack_text, &build->meta};
-    if (!build->model->tokenizer_path)
-        return true;
+    if (!build->model->tokenizer_path) return true;
     double began = seconds_now();
-    if (!tokenizer_import(build->model->tokenizer_path, &build->tokenizer, diags))
-        return false;
+    if (!tokenizer_import(build->model->tokenizer_path, &build->tokenizer, diags)) return false;
     timing(build->options, "tokenizer", began);
     build->parts[build->part_count++] = (BlobPart){SECTION_TOKENIZER, blob_pack_text, &build->tokenizer};
     return true;
@@ -82,19 +80,18 @@ static bool collect_parts(Build *build, const char *path, Diags *diags) {
 
 // ---- mapped files -----------------------------------------------------------------------------------------------------
 
-// Names the model's mapped weight files for the message about one that is cut short while it is read. Tensors of a file mostly come together.
+// Names the model's mapped weight files for the message about one that is cut short while it is read. Tensors of a file mostly come
+// together.
 static void guard_files(const Provider *weights, bool on) {
     const void *last = NULL;
     for (int i = 0; weights && i < weights->count; i++) {
         const TensorInfo *tensor = &weights->tensors[i];
         const char *base = (const char *)tensor->bytes - tensor->offset;
         struct stat info;
-        if (!tensor->bytes || !tensor->file || base == last)
-            continue;
+        if (!tensor->bytes || !tensor->file || base == last) continue;
         last = base;
         tn_guard_remove(base);
-        if (on && stat(tensor->file, &info) == 0)
-            tn_guard_add(tensor->file, base, (size_t)info.st_size, 0);
+        if (on && stat(tensor->file, &info) == 0) tn_guard_add(tensor->file, base, (size_t)info.st_size, 0);
     }
 }
 
@@ -102,19 +99,16 @@ static void guard_files(const Provider *weights, bool on) {
 
 static bool load(Build *build, const char *path, Diags *diags) {
     build->target = build_target(build->options, diags);
-    if (!build->target)
-        return false;
+    if (!build->target) return false;
     double began = seconds_now();
     build->model = model_open(build->arena, path, diags);
     timing(build->options, "model", began);
-    if (build->model)
-        guard_files(build->model->weights, true);
+    if (build->model) guard_files(build->model->weights, true);
     return build->model && collect_parts(build, path, diags);
 }
 
 static bool plan(Build *build, Diags *diags) {
-    if (!build_passes(build->model->module, build->options, diags))
-        return false;
+    if (!build_passes(build->model->module, build->options, diags)) return false;
     double began = seconds_now();
     build->plan = plan_new(build->model->module, build->target, build->model->input_names, build->model->input_count, diags);
     timing(build->options, "plan", began);
@@ -124,17 +118,14 @@ static bool plan(Build *build, Diags *diags) {
 
 bool build_load(Build *build, const char *path, const BuildOptions *options, Diags *diags) {
     *build = (Build){.arena = arena_new(), .options = options};
-    if (load(build, path, diags))
-        return true;
+    if (load(build, path, diags)) return true;
     build_close(build);
     return false;
 }
 
 bool build_open(Build *build, const char *path, const BuildOptions *options, Diags *diags) {
-    if (!build_load(build, path, options, diags))
-        return false;
-    if (plan(build, diags))
-        return true;
+    if (!build_load(build, path, options, diags)) return false;
+    if (plan(build, diags)) return true;
     build_close(build);
     return false;
 }
@@ -156,8 +147,7 @@ bool build_code(const Build *build, EmitKind kind, uint64_t blob_hash, Text *out
 }
 
 void build_close(Build *build) {
-    if (build->plan)
-        plan_free(build->plan);
+    if (build->plan) plan_free(build->plan);
     if (build->model) {
         guard_files(build->model->weights, false);
         model_close(build->model);

@@ -16,14 +16,15 @@ typedef struct {
     const BuildOptions *options;
     Plan *plan;
     Text meta, tokenizer;
-    BlobPart parts[3]; int part_count;
-    Progress *progress;                     // shown while weights are packed; may be NULL
+    BlobPart parts[3];
+    int part_count;
+    Progress *progress; // shown while weights are packed; may be NULL
 } Build;
 
 bool build_passes(Module *module, const BuildOptions *options, Diags *diags);
 // The target by name; NULL with an error in diags.
 const Target *build_target(const BuildOptions *options, Diags *diags);
-bool build_load(Build *build, const char *path, const BuildOptions *options, Diags *diags);   // without passes and plan: for the interpreter
+bool build_load(Build *build, const char *path, const BuildOptions *options, Diags *diags); // without passes and plan: for the interpreter
 bool build_open(Build *build, const char *path, const BuildOptions *options, Diags *diags);
 // The generated C, compiled. The blob's hash in it is `blob_hash`.
 bool build_code(const Build *build, EmitKind kind, uint64_t blob_hash, Text *out, Diags *diags);
@@ -31,11 +32,11 @@ void build_close(Build *build);
 
 // A program ready to run in this process, from the cache or made now.
 typedef struct {
-    tn_program program;                     // a copy: the blob's hash is filled in here
+    tn_program program; // a copy: the blob's hash is filled in here
     Blob *blob;
     Jit *jit;
-    struct Reference *reference;            // --reference: what interprets it
-    bool warm;                              // code and weights came from the cache
+    struct Reference *reference; // --reference: what interprets it
+    bool warm;                   // code and weights came from the cache
 } Program;
 
 // False: said in diags; *code is the exit code to leave with.

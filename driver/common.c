@@ -24,12 +24,10 @@ bool read_text(const char *path, Text *text, Diags *diags) {
     static const int chunk = 1 << 16;
     char buffer[1 << 16];
     size_t n;
-    while ((n = fread(buffer, 1, (size_t)chunk, file)) > 0 && text->length < TEXT_LIMIT)
-        text_add(text, buffer, n);
+    while ((n = fread(buffer, 1, (size_t)chunk, file)) > 0 && text->length < TEXT_LIMIT) text_add(text, buffer, n);
     bool failed = ferror(file);
     int cause = errno;
-    if (!standard)
-        fclose(file);
+    if (!standard) fclose(file);
     if (failed)
         diag_error(diags, FILE_LOC(path), "cannot be read: %s", strerror(cause));
     else if (text->length >= TEXT_LIMIT)
@@ -39,8 +37,7 @@ bool read_text(const char *path, Text *text, Diags *diags) {
 }
 
 int print_out(const Text *text) {
-    if ((text->length == 0 || fwrite(text->data, 1, text->length, stdout) == text->length) && fflush(stdout) == 0)
-        return EXIT_DONE;
+    if ((text->length == 0 || fwrite(text->data, 1, text->length, stdout) == text->length) && fflush(stdout) == 0) return EXIT_DONE;
     fprintf(stderr, "tenon: error: cannot write to standard output: %s\n", strerror(errno));
     return EXIT_INPUT;
 }

@@ -8,22 +8,22 @@ enum { EXIT_DONE, EXIT_INPUT, EXIT_USAGE, EXIT_MACHINE };
 
 typedef struct Command Command;
 struct Command {
-    const char *name, *arguments, *meaning;   // "compile", "MODEL -o OUT", one line
-    const char *help;                         // what it does, in a few lines
-    const char *examples;                     // "tenon compile …\n    what that does\n"
-    int (*run)(const Command *command, int argc, char **argv);   // argv[0] is the subcommand
+    const char *name, *arguments, *meaning;                    // "compile", "MODEL -o OUT", one line
+    const char *help;                                          // what it does, in a few lines
+    const char *examples;                                      // "tenon compile …\n    what that does\n"
+    int (*run)(const Command *command, int argc, char **argv); // argv[0] is the subcommand
 };
 extern const Command import_command, check_command, compile_command, run_command, eval_command, bench_command, opt_command, targets_command;
 
 // ---- options ----------------------------------------------------------------------------------------------------------
 
-typedef enum { OPTION_FLAG, OPTION_TEXT, OPTION_SIZE, OPTION_COUNT } OptionKind;   // into: bool, const char *, uint64_t (K, M, G), int ≥ 0
+typedef enum { OPTION_FLAG, OPTION_TEXT, OPTION_SIZE, OPTION_COUNT } OptionKind; // into: bool, const char *, uint64_t (K, M, G), int ≥ 0
 
 typedef struct {
-    const char *name;        // "--target", or "-o"
+    const char *name; // "--target", or "-o"
     OptionKind kind;
     void *into;
-    const char *argument;    // "T"; NULL for flags
+    const char *argument; // "T"; NULL for flags
     const char *help;
 } Option;
 
@@ -33,15 +33,15 @@ typedef struct {
     const Command *command;
     Option options[MAX_OPTIONS];
     int count;
-    RunOptions *run;                     // NULL: the command takes none of them
-    const char **arguments;              // positional ones: room for argument_room, argument_count found
+    RunOptions *run;        // NULL: the command takes none of them
+    const char **arguments; // positional ones: room for argument_room, argument_count found
     int argument_room, argument_count, argument_least;
 } Options;
 
 void option_add(Options *options, const char *name, OptionKind kind, void *into, const char *argument, const char *help);
 // -1: go on; else the exit code (--help was printed, or the command line is wrong and that was said).
 int options_parse(Options *options, int argc, char **argv);
-int usage_error(const Command *command, const char *format, ...) PRINTF_LIKE(2, 3);   // prints; EXIT_USAGE
+int usage_error(const Command *command, const char *format, ...) PRINTF_LIKE(2, 3); // prints; EXIT_USAGE
 void command_help(const Options *options, FILE *to);
 
 // How a model becomes code: the options of every command that compiles.
@@ -52,17 +52,17 @@ typedef struct {
     bool no_cache, reference;
 } BuildOptions;
 void build_options_init(BuildOptions *build);
-void build_options_add(Options *options, BuildOptions *build);   // --target --quant
-void pass_options_add(Options *options, BuildOptions *build);    // --passes --skip-pass --print-after --timing
-void cache_options_add(Options *options, BuildOptions *build);   // --cache-size --no-cache --reference: for commands that run what they build
+void build_options_add(Options *options, BuildOptions *build); // --target --quant
+void pass_options_add(Options *options, BuildOptions *build);  // --passes --skip-pass --print-after --timing
+void cache_options_add(Options *options, BuildOptions *build); // --cache-size --no-cache --reference: for commands that run what they build
 
 // ---- small things -------------------------------------------------------------------------------------------------------
 
 // Prints the messages on standard error and frees the sink; EXIT_INPUT when there is an error in it, else EXIT_DONE.
 int finish(Diags *diags);
-bool read_text(const char *path, Text *text, Diags *diags);      // a whole file; "-": standard input
-int print_out(const Text *text);                                 // on standard output; EXIT_INPUT (and a message) when that fails
-void json_text(Text *out, const char *text);                     // a JSON string with its quotes
+bool read_text(const char *path, Text *text, Diags *diags); // a whole file; "-": standard input
+int print_out(const Text *text);                            // on standard output; EXIT_INPUT (and a message) when that fails
+void json_text(Text *out, const char *text);                // a JSON string with its quotes
 double seconds_now(void);
 
 #endif

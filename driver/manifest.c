@@ -1,5 +1,5 @@
-// Manifests let a warm run start without reading the model: the key says which model was asked for and how, the manifest says of which files
-// the program was made then, and what they were like. When each still is, the program is still right.
+// Manifests let a warm run start without reading the model: the key says which model was asked for and how, the manifest says of which
+// files the program was made then, and what they were like. When each still is, the program is still right.
 //
 // A file's identity is its size, time of change and inode; a model description is small and often touched, so that it counts by its text.
 #include "driver/manifest.h"
@@ -23,35 +23,31 @@ static int add_build_id(struct dl_phdr_info *info, size_t size, void *to) {
     (void)size;
     for (int i = 0; i < info->dlpi_phnum; i++) {
         const ElfW(Phdr) *segment = &info->dlpi_phdr[i];
-        if (segment->p_type != PT_NOTE)
-            continue;
+        if (segment->p_type != PT_NOTE) continue;
         const unsigned char *at = (const unsigned char *)(info->dlpi_addr + segment->p_vaddr), *end = at + segment->p_memsz;
         while (at + sizeof(ElfW(Nhdr)) <= end) {
             ElfW(Nhdr) note;
             memcpy(&note, at, sizeof note);
             const unsigned char *name = at + sizeof note, *bytes = name + ((note.n_namesz + 3) & ~3u);
             if (note.n_type == NT_GNU_BUILD_ID && note.n_namesz == 4 && memcmp(name, "GNU", 4) == 0)
-                for (unsigned b = 0; b < note.n_descsz; b++)
-                    text_printf(to, "%02x", bytes[b]);
+                for (unsigned b = 0; b < note.n_descsz; b++) text_printf(to, "%02x", bytes[b]);
             at = bytes + ((note.n_descsz + 3) & ~3u);
         }
     }
-    return 1;   // the first object is the program itself
+    return 1; // the first object is the program itself
 }
 
 static bool add_identity(Text *text, const char *path) {
     struct stat info;
-    if (strchr(path, '\n') || stat(path, &info) != 0)
-        return false;
-    text_printf(text, "stat %llu %lld.%09ld %llu %llu %s\n", (unsigned long long)info.st_size, (long long)info.st_mtim.tv_sec, info.st_mtim.tv_nsec,
-                (unsigned long long)info.st_ino, (unsigned long long)info.st_dev, path);
+    if (strchr(path, '\n') || stat(path, &info) != 0) return false;
+    text_printf(text, "stat %llu %lld.%09ld %llu %llu %s\n", (unsigned long long)info.st_size, (long long)info.st_mtim.tv_sec,
+                info.st_mtim.tv_nsec, (unsigned long long)info.st_ino, (unsigned long long)info.st_dev, path);
     return true;
 }
 
 bool manifest_key(const char *path, const Target *target, const BuildOptions *options, Text *key) {
     char full[PATH_MAX], library[PATH_MAX + 64];
-    if (!realpath(path, full) || strchr(full, '\n'))
-        return false;
+    if (!realpath(path, full) || strchr(full, '\n')) return false;
     text_puts(key, "tenon " TENON_VERSION " ");
     dl_iterate_phdr(add_build_id, key);
     text_printf(key, "\nabi %d\nmodel %s\ntarget %s\n", TN_ABI, full, target->name);
@@ -65,17 +61,15 @@ bool manifest_key(const char *path, const Target *target, const BuildOptions *op
 // By its text when it is small enough to be a description.
 static bool add_description(Text *text, const char *path) {
     struct stat info;
-    if (stat(path, &info) != 0 || strchr(path, '\n'))
-        return false;
-    if (!S_ISREG(info.st_mode) || info.st_size > DESCRIPTION_LIMIT)
-        return add_identity(text, path);
+    if (stat(path, &info) != 0 || strchr(path, '\n')) return false;
+    if (!S_ISREG(info.st_mode) || info.st_size > DESCRIPTION_LIMIT) return add_identity(text, path);
     FILE *file = fopen(path, "rb");
-    if (!file)
-        return false;
+    if (!file) return false;
     char *bytes = malloc((size_t)info.st_size + 1);
     size_t n = bytes ? fread(bytes, 1, (size_t)info.st_size + 1, file) : 0;
     fclose(file);
-    text_printf(text, "text %016llx%016llx %s\n", (unsigned long long)hash_bytes(bytes, n, 0), (unsigned long long)hash_bytes(bytes, n, 1), path);
+    text_printf(text, "text %016llx%016llx %s\n", (unsigned long long)hash_bytes(bytes, n, 0), (unsigned long long)hash_bytes(bytes, n, 1),
+                path);
     free(bytes);
     return true;
 }
@@ -90,21 +84,20 @@ static bool add_folder(Text *text, const char *folder, const char *end) {
         Text path = {0};
         struct stat info;
         text_printf(&path, "%s/%s", folder, items[i]->d_name);
-        if (length >= tail && strcmp(items[i]->d_name + length - tail, end ? end : "") == 0 && stat(path.data, &info) == 0 && S_ISREG(info.st_mode))
+        if (length >= tail && strcmp(items[i]->d_name + length - tail, end ? end : "") == 0 && stat(path.data, &info) == 0 &&
+            S_ISREG(info.st_mode))
             done = add_identity(text, path.data) && done;
         text_free(&path);
         free(items[i]);
     }
-    if (count >= 0)
-        free(items);
+    if (count >= 0) free(items);
     return done;
 }
 
 // A weight file, and the shard indices that may lie beside it.
 static bool add_weights(Text *text, const char *file) {
     char full[PATH_MAX];
-    if (!realpath(file, full) || !add_identity(text, full))
-        return false;
+    if (!realpath(file, full) || !add_identity(text, full)) return false;
     *strrchr(full, '/') = 0;
     return add_folder(text, *full ? full : "/", ".index.json");
 }
@@ -116,12 +109,9 @@ static bool add_weight_files(Text *text, const Provider *weights) {
     for (int i = 0; i < weights->count; i++) {
         const char *file = weights->tensors[i].file;
         int at = count - 1;
-        while (at >= 0 && file && strcmp(seen[at], file) != 0)
-            at--;
-        if (!file || at >= 0)
-            continue;
-        if (count == MAX_WEIGHT_FILES || !add_weights(text, file))
-            return false;
+        while (at >= 0 && file && strcmp(seen[at], file) != 0) at--;
+        if (!file || at >= 0) continue;
+        if (count == MAX_WEIGHT_FILES || !add_weights(text, file)) return false;
         seen[count++] = file;
     }
     return true;
@@ -130,12 +120,9 @@ static bool add_weight_files(Text *text, const Provider *weights) {
 bool manifest_files(const char *path, const Model *model, Text *files) {
     char full[PATH_MAX];
     struct stat info;
-    if (!realpath(path, full) || stat(full, &info) != 0)
-        return false;
-    if (!(S_ISDIR(info.st_mode) ? add_folder(files, full, NULL) : add_description(files, full)))
-        return false;
-    if (model->weights && !add_weight_files(files, model->weights))
-        return false;
+    if (!realpath(path, full) || stat(full, &info) != 0) return false;
+    if (!(S_ISDIR(info.st_mode) ? add_folder(files, full, NULL) : add_description(files, full))) return false;
+    if (model->weights && !add_weight_files(files, model->weights)) return false;
     char tokenizer[PATH_MAX];
     return !model->tokenizer_path || (realpath(model->tokenizer_path, tokenizer) && add_identity(files, tokenizer));
 }
@@ -159,10 +146,8 @@ static const char *after(const char *line, const char *word) {
 // The file of this line is still what the line says. The line is made again and compared.
 static bool still(const char *line) {
     const char *path = line;
-    for (int spaces = after(line, "text ") ? 2 : 5; spaces > 0 && path; spaces--)
-        path = (path = strchr(path, ' ')) ? path + 1 : NULL;
-    if (!path)
-        return false;
+    for (int spaces = after(line, "text ") ? 2 : 5; spaces > 0 && path; spaces--) path = (path = strchr(path, ' ')) ? path + 1 : NULL;
+    if (!path) return false;
     Text now = {0};
     bool same = after(line, "text ") ? add_description(&now, path) : add_identity(&now, path);
     same = same && now.length == strlen(line) + 1 && strncmp(now.data, line, now.length - 1) == 0;
@@ -170,9 +155,7 @@ static bool still(const char *line) {
     return same;
 }
 
-static bool plain_name(const char *name) {
-    return name && *name && *name != '.' && !strchr(name, '/');
-}
+static bool plain_name(const char *name) { return name && *name && *name != '.' && !strchr(name, '/'); }
 
 bool manifest_read(const char *file, const Text *key, char **code, char **blob) {
     Diags *quiet = diags_new();

@@ -27,8 +27,7 @@ static int run(const Command *command, int argc, char **argv) {
     Options options = {.command = command, .arguments = &path, .argument_room = 1};
     build_options_add(&options, &build);
     int code = options_parse(&options, argc, argv);
-    if (code >= 0)
-        return code;
+    if (code >= 0) return code;
     Diags *diags = diags_new();
     code = optimize(path, &build, diags);
     int said = finish(diags);
@@ -36,8 +35,11 @@ static int run(const Command *command, int argc, char **argv) {
 }
 
 const Command opt_command = {
-    "opt", "[FILE.tir]", "run passes on IR text",
+    "opt",
+    "[FILE.tir]",
+    "run passes on IR text",
     "Reads IR text (or standard input), runs the passes on it and prints the result on standard output. The target is `generic` unless\n"
     "--target says otherwise, so that the output is the same on every machine.",
-    "  tenon opt --passes=fuse in.tir\n  tenon check model.yaml | tenon opt --passes=share,canonicalize --print-after=share\n", run,
+    "  tenon opt --passes=fuse in.tir\n  tenon check model.yaml | tenon opt --passes=share,canonicalize --print-after=share\n",
+    run,
 };

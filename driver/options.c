@@ -1,5 +1,5 @@
-// The command line, one parser for all subcommands. A command lists its options as rows; those of running a model come from the run time's own parser
-// (runtime/cli.h), so that `tenon run` and a compiled program understand the same words.
+// The command line, one parser for all subcommands. A command lists its options as rows; those of running a model come from the run time's
+// own parser (runtime/cli.h), so that `tenon run` and a compiled program understand the same words.
 #include "driver/driver.h"
 
 #include <errno.h>
@@ -7,8 +7,7 @@
 #include <string.h>
 
 void option_add(Options *options, const char *name, OptionKind kind, void *into, const char *argument, const char *help) {
-    if (options->count < MAX_OPTIONS)
-        options->options[options->count++] = (Option){name, kind, into, argument, help};
+    if (options->count < MAX_OPTIONS) options->options[options->count++] = (Option){name, kind, into, argument, help};
 }
 
 int usage_error(const Command *command, const char *format, ...) {
@@ -27,8 +26,7 @@ int usage_error(const Command *command, const char *format, ...) {
 void command_help(const Options *options, FILE *to) {
     const Command *command = options->command;
     fprintf(to, "usage: tenon %s %s\n\n%s\n", command->name, command->arguments, command->help);
-    if (options->count)
-        fputs("\nOptions:\n", to);
+    if (options->count) fputs("\nOptions:\n", to);
     for (int i = 0; i < options->count; i++) {
         const Option *option = &options->options[i];
         char left[64];
@@ -40,7 +38,8 @@ void command_help(const Options *options, FILE *to) {
         fputs("\nTo run (the same in a compiled program):\n", to);
         tn_options_help(to);
     }
-    fprintf(to, "\nExamples:\n%s\nExit codes: 0 done, 1 the input is wrong, 2 the command line is wrong, 3 this machine cannot.\n", command->examples);
+    fprintf(to, "\nExamples:\n%s\nExit codes: 0 done, 1 the input is wrong, 2 the command line is wrong, 3 this machine cannot.\n",
+            command->examples);
 }
 
 // "64", "64K", "64M", "64G", "64T", with or without B or iB.
@@ -48,8 +47,7 @@ static bool parse_size(const char *text, uint64_t *size) {
     char *end;
     errno = 0;
     unsigned long long number = strtoull(text, &end, 10);
-    if (end == text || *text == '-' || errno)
-        return false;
+    if (end == text || *text == '-' || errno) return false;
     static const char units[] = "kmgt";
     uint64_t unit = 1;
     if (*end) {
@@ -67,15 +65,10 @@ static bool parse_size(const char *text, uint64_t *size) {
 // 0, or the exit code after a message.
 static int store(const Options *options, const Option *option, const char *value) {
     switch (option->kind) {
-    case OPTION_FLAG:
-        *(bool *)option->into = true;
-        return 0;
-    case OPTION_TEXT:
-        *(const char **)option->into = value;
-        return 0;
+    case OPTION_FLAG: *(bool *)option->into = true; return 0;
+    case OPTION_TEXT: *(const char **)option->into = value; return 0;
     case OPTION_SIZE:
-        if (parse_size(value, option->into))
-            return 0;
+        if (parse_size(value, option->into)) return 0;
         return usage_error(options->command, "%s: '%s' is not a size (such as 500M or 20G)", option->name, value);
     case OPTION_COUNT: {
         uint64_t number;
@@ -114,8 +107,7 @@ static int take(const Options *options, int argc, char **argv, int at, int *code
 static int unknown(const Options *options, const char *argument) {
     const char *names[MAX_OPTIONS + 1];
     int count = 0;
-    for (int i = 0; i < options->count; i++)
-        names[count++] = options->options[i].name;
+    for (int i = 0; i < options->count; i++) names[count++] = options->options[i].name;
     names[count++] = "--help";
     if (options->run) {
         tn_failure failure = {0};
@@ -152,13 +144,10 @@ int options_parse(Options *options, int argc, char **argv) {
         if (used == 0 && options->run) {
             tn_failure failure = {0};
             used = tn_options_take(options->run, argc, argv, at, &failure);
-            if (used < 0)
-                return usage_error(options->command, "%s", failure.text);
+            if (used < 0) return usage_error(options->command, "%s", failure.text);
         }
-        if (code)
-            return code;
-        if (used == 0)
-            return unknown(options, argument);
+        if (code) return code;
+        if (used == 0) return unknown(options, argument);
         at += used;
     }
     if (options->argument_count < options->argument_least)
@@ -166,9 +155,7 @@ int options_parse(Options *options, int argc, char **argv) {
     return -1;
 }
 
-void build_options_init(BuildOptions *build) {
-    *build = (BuildOptions){.target = "native", .cache_size = (uint64_t)20 << 30};
-}
+void build_options_init(BuildOptions *build) { *build = (BuildOptions){.target = "native", .cache_size = (uint64_t)20 << 30}; }
 
 void build_options_add(Options *options, BuildOptions *build) {
     option_add(options, "--target", OPTION_TEXT, &build->target, "T", "the machine to compile for (tenon targets lists them; native)");
@@ -186,5 +173,6 @@ void pass_options_add(Options *options, BuildOptions *build) {
 void cache_options_add(Options *options, BuildOptions *build) {
     option_add(options, "--cache-size", OPTION_SIZE, &build->cache_size, "SIZE", "bound of the cache of code and packed weights (20G)");
     option_add(options, "--no-cache", OPTION_FLAG, &build->no_cache, NULL, "neither read nor write the cache");
-    option_add(options, "--reference", OPTION_FLAG, &build->reference, NULL, "run the reference interpreter instead: slow, the oracle of compiled code");
+    option_add(options, "--reference", OPTION_FLAG, &build->reference, NULL,
+               "run the reference interpreter instead: slow, the oracle of compiled code");
 }

@@ -21,8 +21,7 @@
 static bool take_code(Program *program, Jit *jit, Diags *diags) {
     const tn_program *model = jit ? jit_symbol(jit, "tn_model") : NULL;
     if (!model) {
-        if (jit)
-            diag_error(diags, NOWHERE, "internal error: the compiled code has no tn_model");
+        if (jit) diag_error(diags, NOWHERE, "internal error: the compiled code has no tn_model");
         jit_free(jit);
         return false;
     }
@@ -34,15 +33,13 @@ static bool take_code(Program *program, Jit *jit, Diags *diags) {
 static Blob *open_blob(const char *path, Diags *diags) {
     tn_failure failure = {0};
     Blob *blob = tn_blob_open(path, NULL, &failure);
-    if (!blob)
-        diag_error(diags, NOWHERE, "%s", failure.text);
+    if (!blob) diag_error(diags, NOWHERE, "%s", failure.text);
     return blob;
 }
 
 // The blob becomes the program's, which takes its hash.
 static bool take_blob(Program *program, Blob *blob, Diags *diags) {
-    if (!blob)
-        return false;
+    if (!blob) return false;
     size_t length;
     tn_blob_section(blob, SECTION_WEIGHTS, &length);
     program->blob = blob;
@@ -58,9 +55,7 @@ static char *in_folder(const Cache *cache, const char *name) {
     return path.data;
 }
 
-static const char *base_name(const char *path) {
-    return strrchr(path, '/') + 1;
-}
+static const char *base_name(const char *path) { return strrchr(path, '/') + 1; }
 
 static bool is_object(const char *path) {
     size_t length = strlen(path);
@@ -68,8 +63,7 @@ static bool is_object(const char *path) {
 }
 
 static bool take_code_file(Program *program, const char *path, Diags *diags) {
-    if (!is_object(path))
-        return take_code(program, jit_open(path, diags), diags);
+    if (!is_object(path)) return take_code(program, jit_open(path, diags), diags);
     Text object = {0};
     bool done = read_text(path, &object, diags) && take_code(program, jit_load(object.data, object.length, diags), diags);
     text_free(&object);
@@ -78,12 +72,11 @@ static bool take_code_file(Program *program, const char *path, Diags *diags) {
 
 static bool warm(Program *program, const Cache *cache, const char *manifest, const Text *key) {
     char *code_name, *blob_name;
-    if (!manifest_read(manifest, key, &code_name, &blob_name))
-        return false;
+    if (!manifest_read(manifest, key, &code_name, &blob_name)) return false;
     char *code = in_folder(cache, code_name), *blob = in_folder(cache, blob_name);
-    Diags *quiet = diags_new();   // whatever is wrong here: it is made again
-    bool done = cache_touch(code) && cache_touch(blob) && take_code_file(program, code, quiet) &&
-                take_blob(program, open_blob(blob, quiet), quiet);
+    Diags *quiet = diags_new(); // whatever is wrong here: it is made again
+    bool done =
+        cache_touch(code) && cache_touch(blob) && take_code_file(program, code, quiet) && take_blob(program, open_blob(blob, quiet), quiet);
     if (done)
         cache_touch(manifest);
     else
@@ -126,8 +119,7 @@ static void keep_code(char *path, const Text *object) {
 
 // The code that the cache has, if it does.
 static bool cached_code(Program *program, const char *path) {
-    if (!path || !cache_touch(path))
-        return false;
+    if (!path || !cache_touch(path)) return false;
     Diags *quiet = diags_new();
     bool done = take_code_file(program, path, quiet);
     diags_free(quiet);
@@ -135,7 +127,13 @@ static bool cached_code(Program *program, const char *path) {
 }
 
 // Clang runs in a thread of its own while the weights are packed; its messages are kept apart until it has ended.
-typedef struct { const Build *build; Text object; Diags *diags; bool done; pthread_t thread; } CodeJob;
+typedef struct {
+    const Build *build;
+    Text object;
+    Diags *diags;
+    bool done;
+    pthread_t thread;
+} CodeJob;
 
 static void *compile_thread(void *argument) {
     CodeJob *job = argument;
@@ -152,11 +150,9 @@ static void code_begin(CodeJob *job, const Build *build) {
 }
 
 static bool code_end(CodeJob *job, Program *program, char *path) {
-    if (!pthread_equal(job->thread, pthread_self()))
-        pthread_join(job->thread, NULL);
+    if (!pthread_equal(job->thread, pthread_self())) pthread_join(job->thread, NULL);
     bool done = job->done && take_code(program, jit_load(job->object.data, job->object.length, job->diags), job->diags);
-    if (done && path)
-        keep_code(path, &job->object);
+    if (done && path) keep_code(path, &job->object);
     diags_print(job->diags, stderr);
     diags_free(job->diags);
     text_free(&job->object);
@@ -177,9 +173,8 @@ static Blob *blob_unnamed(const BlobPart *parts, int part_count, Diags *diags) {
         unlink(path.data);
         char name[40];
         snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
-        if (blob_write(fd, path.data, 0, parts, part_count, &hash, &length, diags))
-            blob = open_blob(name, diags);
-        close(fd);   // the mapping stays
+        if (blob_write(fd, path.data, 0, parts, part_count, &hash, &length, diags)) blob = open_blob(name, diags);
+        close(fd); // the mapping stays
     }
     text_free(&path);
     return blob;
@@ -192,8 +187,7 @@ bool program_blob_unnamed(Program *program, const BlobPart *parts, int part_coun
 // Packs the weights, unless the cache has them, and opens them.
 static bool make_blob(Blob **blob, const Build *build, const char *path, Diags *diags) {
     uint64_t hash, length;
-    if (!path)
-        return (*blob = blob_unnamed(build->parts, build->part_count, diags));
+    if (!path) return (*blob = blob_unnamed(build->parts, build->part_count, diags));
     if (cache_touch(path)) {
         Diags *quiet = diags_new();
         *blob = open_blob(path, quiet);
@@ -211,7 +205,8 @@ static void remember(const char *manifest, const Text *key, const Text *files, c
     diags_free(quiet);
 }
 
-static bool cold(Program *program, const Build *build, const char *path, const Cache *cache, const char *manifest, const Text *key, Diags *diags) {
+static bool cold(Program *program, const Build *build, const char *path, const Cache *cache, const char *manifest, const Text *key,
+                 Diags *diags) {
     Text files = {0}, what = {0};
     char *code = NULL, *blob = NULL;
     if (manifest && manifest_files(path, build->model, &files)) {
@@ -223,8 +218,7 @@ static bool cold(Program *program, const Build *build, const char *path, const C
     Blob *packed = NULL;
     CodeJob job;
     bool have = cached_code(program, code);
-    if (!have)
-        code_begin(&job, build);
+    if (!have) code_begin(&job, build);
     bool done = make_blob(&packed, build, blob, diags);
     done = (have || code_end(&job, program, code)) && done;
     if (done)
@@ -233,7 +227,7 @@ static bool cold(Program *program, const Build *build, const char *path, const C
         tn_blob_close(packed);
     struct stat info;
     if (done && code && stat(blob, &info) == 0 && (uint64_t)info.st_size > cache->limit) {
-        unlink(blob);   // the mapping stays
+        unlink(blob); // the mapping stays
         diag(diags, DIAG_WARNING, NOWHERE, "the packed weights (%.1f GB) do not fit the cache (%.1f GB), so the next run packs them again",
              (double)info.st_size / 1e9, (double)cache->limit / 1e9);
         diag(diags, DIAG_HINT, NOWHERE, "--cache-size sets its bound");
@@ -251,24 +245,21 @@ bool program_open(Program *program, const char *path, const BuildOptions *option
     *program = (Program){0};
     *code = EXIT_INPUT;
     const Target *target = build_target(options, diags);
-    if (!target)
-        return false;
+    if (!target) return false;
     if (!options->reference && !target_runs_here(target)) {
         diag_error(diags, NOWHERE, "this machine cannot run code for %s", target->name);
         diag(diags, DIAG_HINT, NOWHERE, "tenon targets says what it can; --target native takes the best");
         *code = EXIT_MACHINE;
         return false;
     }
-    if (options->reference)
-        return reference_open(program, path, options, diags);
+    if (options->reference) return reference_open(program, path, options, diags);
     Cache cache;
     Text key = {0};
     char why[300], *manifest = NULL;
-    bool inspecting = options->print_after || options->timing;   // to see the passes, they must run
+    bool inspecting = options->print_after || options->timing; // to see the passes, they must run
     bool wanted = options->cache_size && !options->no_cache;
     if (!cache_open(&cache, wanted ? options->cache_size : 0, why, sizeof why)) {
-        if (wanted)
-            diag(diags, DIAG_WARNING, NOWHERE, "nothing is cached: %s", why);
+        if (wanted) diag(diags, DIAG_WARNING, NOWHERE, "nothing is cached: %s", why);
     } else if (manifest_key(path, target, options, &key))
         manifest = cache_name(&cache, 'm', cache_key(&key), "");
     bool done = manifest && !inspecting && warm(program, &cache, manifest, &key);
@@ -285,8 +276,7 @@ bool program_open(Program *program, const char *path, const BuildOptions *option
     text_free(&key);
     free(manifest);
     cache_close(&cache);
-    if (!done)
-        program_close(program);
+    if (!done) program_close(program);
     return done;
 }
 

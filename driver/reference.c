@@ -1,8 +1,8 @@
-// --reference: a model as a program like any other, whose step is the reference interpreter. So prompts, batches, logits, sampling and evaluation go
-// the same way as for compiled code, and only the arithmetic is another.
+// --reference: a model as a program like any other, whose step is the reference interpreter. So prompts, batches, logits, sampling and
+// evaluation go the same way as for compiled code, and only the arithmetic is another.
 //
-// A step knows its model by the blob's weight section, which holds the address of the Reference in this process, and a sequence by its only KV
-// page, which the run time hands out zeroed: the page's first word is then the number of the sequence's state.
+// A step knows its model by the blob's weight section, which holds the address of the Reference in this process, and a sequence by its only
+// KV page, which the run time hands out zeroed: the page's first word is then the number of the sequence's state.
 #include "driver/build.h"
 #include "ir/interp.h"
 #include "runtime/format.h"
@@ -12,15 +12,19 @@
 
 enum { PAGE_BYTES = 64, MAX_STATES = 4096 };
 
-typedef struct { const unsigned char *page; InterpState *state; } Slot;
+typedef struct {
+    const unsigned char *page;
+    InterpState *state;
+} Slot;
 
 typedef struct Reference {
     Build build;
     const Model *model;
-    bool keeps;                   // the model gives a row a token and generates: only the rows asked for go out
+    bool keeps; // the model gives a row a token and generates: only the rows asked for go out
     tn_program program;
     int *limits;
-    Slot slots[MAX_STATES]; int slot_count;
+    Slot slots[MAX_STATES];
+    int slot_count;
 } Reference;
 
 // ---- a step -----------------------------------------------------------------------------------------------------------
@@ -29,13 +33,10 @@ typedef struct Reference {
 static InterpState *state_of(Reference *reference, unsigned char *page) {
     uint32_t number;
     memcpy(&number, page, sizeof number);
-    if (number)
-        return reference->slots[number - 1].state;
+    if (number) return reference->slots[number - 1].state;
     int at = 0;
-    while (at < reference->slot_count && reference->slots[at].page != page)
-        at++;
-    if (at == MAX_STATES)
-        return NULL;
+    while (at < reference->slot_count && reference->slots[at].page != page) at++;
+    if (at == MAX_STATES) return NULL;
     interp_state_free(reference->slots[at].state);
     reference->slots[at] = (Slot){page, interp_state_new(1)};
     reference->slot_count += at == reference->slot_count;
@@ -54,8 +55,7 @@ static void give_up(Diags *diags) {
 static int count_kept(const tn_step *step, int from, int to, int *kept) {
     int count = 0;
     for (int i = 0; i < step->rows; i++)
-        if (step->keep[i] >= from && step->keep[i] < to)
-            kept[count++] = step->keep[i] - from;
+        if (step->keep[i] >= from && step->keep[i] < to) kept[count++] = step->keep[i] - from;
     return count;
 }
 
@@ -73,10 +73,8 @@ static int run_sequence(Reference *reference, const tn_step *step, int s, float 
     for (int i = 0; i < module->main->input_count; i++)
         inputs[i] = (Tensor){module->main->inputs[i]->type, {count}, (void *)(step->inputs[i] + from)};
     InterpState *state = state_of(reference, step->pages[(size_t)s * (size_t)step->pages_per_sequence]);
-    if (!state)
-        diag_error(diags, NOWHERE, "the reference interpreter runs at most %d sequences", MAX_STATES);
-    if (!state || !interp_run(module, state, &part, inputs, &result, arena, diags))
-        give_up(diags);
+    if (!state) diag_error(diags, NOWHERE, "the reference interpreter runs at most %d sequences", MAX_STATES);
+    if (!state || !interp_run(module, state, &part, inputs, &result, arena, diags)) give_up(diags);
     const float *values = result.data;
     int made = (int)result.dims[0];
     if (reference->keeps) {
@@ -91,8 +89,7 @@ static int run_sequence(Reference *reference, const tn_step *step, int s, float 
 }
 
 static void run(const tn_step *step, tn_worker *worker) {
-    if (worker->index != 0)
-        return;
+    if (worker->index != 0) return;
     Reference *reference;
     memcpy(&reference, step->weights, sizeof reference);
     float *out = step->out;
@@ -101,9 +98,7 @@ static void run(const tn_step *step, tn_worker *worker) {
             out += (size_t)run_sequence(reference, step, s, out) * (size_t)reference->program.out_width;
 }
 
-static int supported(void) {
-    return 1;
-}
+static int supported(void) { return 1; }
 
 // ---- the program ------------------------------------------------------------------------------------------------------
 
@@ -124,15 +119,13 @@ static int64_t table_rows(const Func *func, const Value *value) {
     for (int n = 0; n < func->node_count; n++) {
         const Node *node = func->nodes[n];
         for (int k = 0; k < node->operand_count; k++) {
-            if (node->operands[k] != value)
-                continue;
+            if (node->operands[k] != value) continue;
             int64_t rows = INT32_MAX;
             if (node->op == OP_EMBEDDING && k == 0)
                 rows = node->operands[1]->type.dims[0];
             else if (node->op == OP_CALL) {
                 const Func *block = node_attr(node, "block")->func;
-                if (k < block->input_count)
-                    rows = table_rows(block, block->inputs[k]);
+                if (k < block->input_count) rows = table_rows(block, block->inputs[k]);
             }
             least = rows < least ? rows : least;
         }
@@ -151,16 +144,30 @@ static bool describe(Reference *reference, Diags *diags) {
     bool causal = all_causal(module);
     reference->keeps = causal && result->dims[0] == DIM_T;
     reference->limits = ARENA_ARRAY(reference->build.arena, int, main->input_count);
-    for (int i = 0; i < main->input_count; i++)
-        reference->limits[i] = (int)table_rows(main, main->inputs[i]);
+    for (int i = 0; i < main->input_count; i++) reference->limits[i] = (int)table_rows(main, main->inputs[i]);
     int most = (int)(module->context < 4096 ? module->context : 4096);
-    reference->program = (tn_program){
-        .abi = TN_ABI, .model = reference->model->name ? reference->model->name : "model", .target = "reference", .compiler = "tenon " TENON_VERSION,
-        .weights_bytes = sizeof reference, .arena_bytes = 64, .page_bytes = PAGE_BYTES, .page_tokens = (int)reference->model->context,
-        .context = (int)reference->model->context, .max_tokens = most, .max_rows = most, .max_sequences = 64, .input_count = main->input_count,
-        .input_names = (const char *const *)reference->model->input_names, .input_limits = reference->limits,
-        .out_kind = result->dims[0] == DIM_S ? TN_PER_SEQUENCE : reference->keeps || result->dims[0] == DIM_R ? TN_PER_ROW : TN_PER_TOKEN,
-        .out_width = (int)type_row_elements(result), .causal = causal, .run = run, .supported = supported};
+    reference->program = (tn_program){.abi = TN_ABI,
+                                      .model = reference->model->name ? reference->model->name : "model",
+                                      .target = "reference",
+                                      .compiler = "tenon " TENON_VERSION,
+                                      .weights_bytes = sizeof reference,
+                                      .arena_bytes = 64,
+                                      .page_bytes = PAGE_BYTES,
+                                      .page_tokens = (int)reference->model->context,
+                                      .context = (int)reference->model->context,
+                                      .max_tokens = most,
+                                      .max_rows = most,
+                                      .max_sequences = 64,
+                                      .input_count = main->input_count,
+                                      .input_names = (const char *const *)reference->model->input_names,
+                                      .input_limits = reference->limits,
+                                      .out_kind = result->dims[0] == DIM_S                       ? TN_PER_SEQUENCE
+                                                  : reference->keeps || result->dims[0] == DIM_R ? TN_PER_ROW
+                                                                                                 : TN_PER_TOKEN,
+                                      .out_width = (int)type_row_elements(result),
+                                      .causal = causal,
+                                      .run = run,
+                                      .supported = supported};
     return true;
 }
 
@@ -184,16 +191,13 @@ bool reference_open(Program *program, const char *path, const BuildOptions *opti
         program->program = reference->program;
         done = program_blob_unnamed(program, build->parts, build->part_count, diags);
     }
-    if (!done)
-        program_close(program);
+    if (!done) program_close(program);
     return done;
 }
 
 void reference_close(struct Reference *reference) {
-    if (!reference)
-        return;
-    for (int i = 0; i < reference->slot_count; i++)
-        interp_state_free(reference->slots[i].state);
+    if (!reference) return;
+    for (int i = 0; i < reference->slot_count; i++) interp_state_free(reference->slots[i].state);
     build_close(&reference->build);
     free(reference);
 }

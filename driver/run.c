@@ -7,8 +7,7 @@ static int run_model(const char *path, const BuildOptions *build, const RunOptio
     int code, ran = EXIT_DONE;
     bool opened = program_open(&program, path, build, &code, diags);
     int said = finish(diags);
-    if (!opened)
-        return code > said ? code : said;
+    if (!opened) return code > said ? code : said;
     ran = tenon_run(&program.program, program.blob, run);
     program_close(&program);
     return ran;
@@ -26,27 +25,25 @@ int run_command_line(const Command *command, int argc, char **argv, bool bench) 
     cache_options_add(&options, &build);
     int code = options_parse(&options, argc, argv);
     tn_failure failure = {0};
-    if (code < 0 && tn_options_check(&run, &failure))
-        code = usage_error(command, "%s", failure.text);
-    if (code < 0 && run.weights)
-        code = usage_error(command, "--weights is for compiled programs; here the weights come from the model");
+    if (code < 0 && tn_options_check(&run, &failure)) code = usage_error(command, "%s", failure.text);
+    if (code < 0 && run.weights) code = usage_error(command, "--weights is for compiled programs; here the weights come from the model");
     if (code < 0 && run.version) {
         puts("tenon " TENON_VERSION);
         code = EXIT_DONE;
     }
-    if (code < 0)
-        code = run_model(path, &build, &run);
+    if (code < 0) code = run_model(path, &build, &run);
     tn_options_free(&run);
     return code;
 }
 
-static int run(const Command *command, int argc, char **argv) {
-    return run_command_line(command, argc, argv, false);
-}
+static int run(const Command *command, int argc, char **argv) { return run_command_line(command, argc, argv, false); }
 
 const Command run_command = {
-    "run", "MODEL [-p TEXT] …", "compile in memory and run",
-    "Compiles the model for this machine, in memory, and runs it. Code and packed weights are kept in $XDG_CACHE_HOME/tenon (~/.cache/tenon),\n"
+    "run",
+    "MODEL [-p TEXT] …",
+    "compile in memory and run",
+    "Compiles the model for this machine, in memory, and runs it. Code and packed weights are kept in $XDG_CACHE_HOME/tenon "
+    "(~/.cache/tenon),\n"
     "so that the next run starts at once. On a terminal without a prompt it is a chat.",
     "  tenon run smollm2.gguf -p \"Why is the sky blue?\" -n 100\n"
     "  tenon run smollm2.gguf --chat -p \"Write a haiku\" --temp 0.8 --seed 7\n"
@@ -54,5 +51,6 @@ const Command run_command = {
     "  tenon run model.yaml --tokens 1,2,3 -n 0 --logits out.npy\n"
     "      every position's logits, float32, for comparing\n"
     "  tenon run model.yaml --reference --tokens 1,2,3 -n 0 --logits expected.npy\n"
-    "      the same by the reference interpreter\n", run,
+    "      the same by the reference interpreter\n",
+    run,
 };

@@ -10,16 +10,18 @@ static void as_text(Text *out, const Target *native) {
     text_printf(out, "%-20s %-18s %s\n", "target", "here", "what");
     for (int i = 0; target_at(i); i++) {
         const Target *target = target_at(i);
-        text_printf(out, "%-20s %-18s %s\n", target->name, target == native ? "yes (native)" : target_runs_here(target) ? "yes" : "no", target_meaning(target));
+        text_printf(out, "%-20s %-18s %s\n", target->name,
+                    target == native           ? "yes (native)"
+                    : target_runs_here(target) ? "yes"
+                                               : "no",
+                    target_meaning(target));
     }
     text_puts(out, "\nthis machine has:");
     for (int i = 0; i < count; i++)
-        if (features[i].usable)
-            text_printf(out, " %s", features[i].name);
+        if (features[i].usable) text_printf(out, " %s", features[i].name);
     text_puts(out, "\nand lacks:");
     for (int i = 0; i < count; i++)
-        if (!features[i].usable)
-            text_printf(out, " %s", features[i].name);
+        if (!features[i].usable) text_printf(out, " %s", features[i].name);
     text_puts(out, "\n");
 }
 
@@ -48,8 +50,7 @@ static int run(const Command *command, int argc, char **argv) {
     Options options = {.command = command};
     option_add(&options, "--json", OPTION_FLAG, &json, NULL, "one JSON object");
     int code = options_parse(&options, argc, argv);
-    if (code >= 0)
-        return code;
+    if (code >= 0) return code;
     Diags *diags = diags_new();
     Text out = {0};
     (json ? as_json : as_text)(&out, target_find("native", diags));
@@ -60,8 +61,12 @@ static int run(const Command *command, int argc, char **argv) {
 }
 
 const Command targets_command = {
-    "targets", "[--json]", "the machines tenon compiles for, and what this one has",
-    "Lists the targets that --target takes, and which of them run here. A feature counts when the processor has it and the kernel saves its\n"
+    "targets",
+    "[--json]",
+    "the machines tenon compiles for, and what this one has",
+    "Lists the targets that --target takes, and which of them run here. A feature counts when the processor has it and the kernel saves "
+    "its\n"
     "state; a processor's name is never asked. `native` means the best that runs here.",
-    "  tenon targets\n  tenon compile model.yaml -o model --target x86-64-v3\n      a program for any machine with AVX2\n", run,
+    "  tenon targets\n  tenon compile model.yaml -o model --target x86-64-v3\n      a program for any machine with AVX2\n",
+    run,
 };

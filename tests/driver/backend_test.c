@@ -42,8 +42,7 @@ static void folder_remove(char *folder) {
 }
 
 static void assert_clean(Diags *diags) {
-    if (diags_errors(diags))
-        diags_print(diags, stderr);
+    if (diags_errors(diags)) diags_print(diags, stderr);
     assert_int_equal(diags_errors(diags), 0);
 }
 
@@ -108,8 +107,7 @@ static void *compile_many(void *ok) {
     for (int i = 0; i < 4; i++) {
         Diags *diags = diags_new();
         Text out = {0};
-        if (!compile(toy, i % 2 ? "native" : "armv8-a", EMIT_OBJECT, &out, diags))
-            *(bool *)ok = false;
+        if (!compile(toy, i % 2 ? "native" : "armv8-a", EMIT_OBJECT, &out, diags)) *(bool *)ok = false;
         text_free(&out);
         diags_free(diags);
     }
@@ -120,8 +118,7 @@ static void clang_in_threads(void **state) {
     (void)state;
     pthread_t threads[4];
     bool ok[4] = {true, true, true, true};
-    for (int i = 0; i < 4; i++)
-        assert_int_equal(pthread_create(&threads[i], NULL, compile_many, &ok[i]), 0);
+    for (int i = 0; i < 4; i++) assert_int_equal(pthread_create(&threads[i], NULL, compile_many, &ok[i]), 0);
     for (int i = 0; i < 4; i++) {
         pthread_join(threads[i], NULL);
         assert_true(ok[i]);
@@ -139,7 +136,11 @@ static void emits_every_kind(void **state) {
     assert_non_null(strstr(out.data, "target triple = \"aarch64"));
     out.length = 0;
     static const char kernel[] = "__attribute__((nvptx_kernel)) void add(float *x) { x[__nvvm_read_ptx_sreg_tid_x()] += 1.0f; }\n";
-    ClangOptions gpu = {.triple = "nvptx64-nvidia-cuda", .cpu = "sm_90a", .features = (const char *const[]){"+ptx80"}, .feature_count = 1, .optimization = 2};
+    ClangOptions gpu = {.triple = "nvptx64-nvidia-cuda",
+                        .cpu = "sm_90a",
+                        .features = (const char *const[]){"+ptx80"},
+                        .feature_count = 1,
+                        .optimization = 2};
     assert_true(clang_compile("kernel.c", kernel, strlen(kernel), &gpu, EMIT_PTX, &out, diags));
     assert_non_null(strstr(out.data, ".entry add"));
     assert_clean(diags);
@@ -190,8 +191,7 @@ static bool pack_toy(const void *from, bool (*write)(void *, const void *, size_
     unsigned char bytes[4096] = {*(const unsigned char *)from};
     (void)diags;
     for (size_t i = 0; i < sizeof bytes; i += 512)
-        if (!write(to, bytes + i, 512))
-            return false;
+        if (!write(to, bytes + i, 512)) return false;
     return true;
 }
 
@@ -199,8 +199,7 @@ static void read_source(const char *path, Text *text) {
     FILE *file = fopen(path, "rb");
     assert_non_null(file);
     char buffer[4096];
-    for (size_t n; (n = fread(buffer, 1, sizeof buffer, file)) > 0;)
-        text_add(text, buffer, n);
+    for (size_t n; (n = fread(buffer, 1, sizeof buffer, file)) > 0;) text_add(text, buffer, n);
     fclose(file);
 }
 
@@ -223,14 +222,17 @@ static void executable_runs(void **state) {
     toy_object(&object, diags);
     blob_meta_add(&meta, "name", "toy");
     BlobPart parts[] = {{SECTION_META, blob_pack_text, &meta}, {SECTION_WEIGHTS, pack_toy, &step}};
-    LinkJob job = {.object = object.data, .object_length = object.length, .target = target_find("generic", diags), .out = exe.data, .parts = parts,
+    LinkJob job = {.object = object.data,
+                   .object_length = object.length,
+                   .target = target_find("generic", diags),
+                   .out = exe.data,
+                   .parts = parts,
                    .part_count = COUNT_OF(parts)};
     LinkReport report;
     assert_true(link_executable(&job, &report, diags));
     assert_clean(diags);
     int status = run_program((const char *const[]){exe.data, "--tokens", "1", "-n", "4", NULL}, &said);
-    if (status != 0 || !strstr(said.data, "4 7 2 5"))
-        print_message("%s\n", said.data);
+    if (status != 0 || !strstr(said.data, "4 7 2 5")) print_message("%s\n", said.data);
     assert_int_equal(status, 0);
     assert_non_null(strstr(said.data, "4 7 2 5"));
     tn_failure failure = {0};
@@ -302,8 +304,7 @@ static void put(const char *folder, const char *name, size_t bytes, time_t used)
     snprintf(path, sizeof path, "%s/tenon/%s", folder, name);
     FILE *file = fopen(path, "wb");
     assert_non_null(file);
-    for (size_t i = 0; i < bytes; i++)
-        fputc('x', file);
+    for (size_t i = 0; i < bytes; i++) fputc('x', file);
     fclose(file);
     utime(path, &(struct utimbuf){used, used});
 }
@@ -353,8 +354,7 @@ static void targets_are_named(void **state) {
     const Target *native = target_find("native", diags);
     assert_non_null(native);
     assert_true(target_runs_here(native));
-    for (int i = 0; target_at(i); i++)
-        assert_ptr_equal(target_find(target_at(i)->name, diags), target_at(i));
+    for (int i = 0; target_at(i); i++) assert_ptr_equal(target_find(target_at(i)->name, diags), target_at(i));
     assert_clean(diags);
     assert_null(target_find("x86-64-v5", diags));
     Text text = {0};
@@ -366,10 +366,12 @@ static void targets_are_named(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(targets_are_named), cmocka_unit_test(jit_runs), cmocka_unit_test(shared_object_runs), cmocka_unit_test(clang_reports),
-        cmocka_unit_test(clang_in_threads), cmocka_unit_test(emits_every_kind), cmocka_unit_test(arithmetic_is_as_written),
-        cmocka_unit_test(cross_compiled_runs), cmocka_unit_test(executable_runs), cmocka_unit_test(link_errors), cmocka_unit_test(elf_is_checked),
-        cmocka_unit_test(cache_is_bounded),
+        cmocka_unit_test(targets_are_named),        cmocka_unit_test(jit_runs),
+        cmocka_unit_test(shared_object_runs),       cmocka_unit_test(clang_reports),
+        cmocka_unit_test(clang_in_threads),         cmocka_unit_test(emits_every_kind),
+        cmocka_unit_test(arithmetic_is_as_written), cmocka_unit_test(cross_compiled_runs),
+        cmocka_unit_test(executable_runs),          cmocka_unit_test(link_errors),
+        cmocka_unit_test(elf_is_checked),           cmocka_unit_test(cache_is_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

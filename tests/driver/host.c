@@ -14,15 +14,15 @@ int main(int argc, char **argv) {
     }
     FILE *out = fopen(argv[1], "wb");
     char header[128];
-    int width = tn_width(engine), length = snprintf(header + 10, sizeof header - 10, "{'descr': '<f4', 'fortran_order': False, 'shape': (3, %d), }", width);
+    int width = tn_width(engine),
+        length = snprintf(header + 10, sizeof header - 10, "{'descr': '<f4', 'fortran_order': False, 'shape': (3, %d), }", width);
     memset(header + 10 + length, ' ', sizeof header - 10 - (size_t)length);
     memcpy(header, "\x93NUMPY\x01\x00\x76\x00", 10);
     header[127] = '\n';
     fwrite(header, 1, sizeof header, out);
     while (tn_pending(engine) > 0) {
         int rows = tn_run(engine, &failure);
-        for (int i = 0; i < rows; i++)
-            fwrite(tn_rows(engine)[i].values, sizeof(float), (size_t)width, out);
+        for (int i = 0; i < rows; i++) fwrite(tn_rows(engine)[i].values, sizeof(float), (size_t)width, out);
     }
     tn_close(engine);
     return fclose(out);
