@@ -14,7 +14,8 @@ typedef struct WeightFiles WeightFiles;
 WeightFiles *weight_files_new(void);
 const MappedFile *weight_files_map(WeightFiles *files, const char *path, Diags *diags);   // stays mapped until the provider is closed
 Arena *weight_files_arena(WeightFiles *files);
-void weight_files_add(WeightFiles *files, const char *name, Type type, const MappedFile *file, uint64_t offset);   // name: in the arena or the file
+void weight_files_add(WeightFiles *files, const char *name, Type type, const MappedFile *file,
+                      uint64_t offset);   // name: in the arena or the file
 int weight_files_count(const WeightFiles *files);
 const TensorInfo *weight_files_get(const WeightFiles *files, int index);   // in the order they were added
 // Sorts, refuses tensors of one name, and hands the provider over; on errors (since `errors_before`) frees everything and returns NULL.

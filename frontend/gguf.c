@@ -1,8 +1,8 @@
 // GGUF, versions 2 and 3: a header, key-value metadata, tensor descriptions, then the tensors' bytes, aligned.
 // The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 //
-// The file is not trusted. Everything is read through a cursor that refuses to pass the end; counts are bounded by the bytes that are left before
-// anything is allocated for them; shapes, offsets and padding go through size_mad. Two tensors may not share bytes.
+// The file is not trusted. Everything is read through a cursor that refuses to pass the end; counts are bounded by the bytes that are left
+// before anything is allocated for them; shapes, offsets and padding go through size_mad. Two tensors may not share bytes.
 #include "frontend/files.h"
 
 #include <limits.h>
@@ -97,7 +97,8 @@ static const char *take_name(Cursor *cursor, Arena *arena, const char *what) {
     uint64_t length;
     const char *text = take_string(cursor, &length, what);
     if (text && (length > MAX_NAME || memchr(text, 0, (size_t)length)))
-        FAIL(cursor, "%s at offset %llu is longer than %d bytes or has a NUL in it", what, (unsigned long long)(cursor->at - length), MAX_NAME);
+        FAIL(cursor, "%s at offset %llu is longer than %d bytes or has a NUL in it", what, (unsigned long long)(cursor->at - length),
+             MAX_NAME);
     return cursor->failed ? "" : arena_strndup(arena, text, (size_t)length);
 }
 
@@ -334,7 +335,8 @@ static void read_tensor(Cursor *cursor, Arena *arena, Placed *tensor) {
     uint64_t bytes = (uint64_t)info->bytes;
     tensor->type.rank = (int)rank;
     if (sizes[0] % (uint64_t)info->block != 0)
-        FAIL(cursor, "tensor %s: a row of %llu elements is no whole number of %s blocks", tensor->name, (unsigned long long)sizes[0], info->name);
+        FAIL(cursor, "tensor %s: a row of %llu elements is no whole number of %s blocks", tensor->name, (unsigned long long)sizes[0],
+             info->name);
     for (uint64_t i = 0; i < rank && !cursor->failed; i++) {
         uint64_t size = i == 0 ? sizes[0] / (uint64_t)info->block : sizes[i];
         if (sizes[i] == 0)
@@ -363,7 +365,8 @@ static void place_tensors(Cursor *cursor, WeightFiles *files, Placed *tensors, i
         if (tensor->offset % alignment != 0) {
             FAIL(cursor, "tensor %s lies at offset %llu, which is no multiple of %llu", tensor->name, (unsigned long long)tensor->offset,
                  (unsigned long long)alignment);
-        } else if (!size_mad(1, start, tensor->offset, cursor->file->size, &at) || !size_mad(1, at, tensor->bytes, cursor->file->size, &end)) {
+        } else if (!size_mad(1, start, tensor->offset, cursor->file->size, &at)
+                   || !size_mad(1, at, tensor->bytes, cursor->file->size, &end)) {
             FAIL(cursor, "tensor %s reaches past the end of the file: %llu bytes at offset %llu of %llu", tensor->name,
                  (unsigned long long)tensor->bytes, (unsigned long long)(start + tensor->offset), (unsigned long long)cursor->file->size);
         } else if (at < last) {

@@ -1,8 +1,8 @@
 // import: a .gguf or a Hugging Face folder becomes the text of a plain model.yaml; model_open does so in memory.
 //
-// The source is opened and asked what it is; the template of that name says how its config and tensors map to the model language; what is written
-// is that description with this source's values and names, the weights and the tokenizer by path, the chat template reduced to texts, and the texts
-// that end a turn. Nothing of the template's own notation is left.
+// The source is opened and asked what it is; the template of that name says how its config and tensors map to the model language; what is
+// written is that description with this source's values and names, the weights and the tokenizer by path, the chat template reduced to
+// texts, and the texts that end a turn. Nothing of the template's own notation is left.
 #include "frontend/import.h"
 
 #include <limits.h>

@@ -1,7 +1,7 @@
 // Inside import: what a source says, and what a template makes of it.
 //
-// A source is a .gguf or a Hugging Face folder; both are asked the same questions. A template (architectures/*.yaml) is the model language plus
-// where each config value and tensor name comes from in either kind of source; docs/add-an-architecture.md describes it.
+// A source is a .gguf or a Hugging Face folder; both are asked the same questions. A template (architectures/*.yaml) is the model language
+// plus where each config value and tensor name comes from in either kind of source; docs/add-an-architecture.md describes it.
 #ifndef TENON_FRONTEND_IMPORT_H
 #define TENON_FRONTEND_IMPORT_H
 #include "frontend/json.h"
@@ -60,7 +60,8 @@ int64_t template_context(const Template *template, int64_t *made_for);   // what
 void template_write_config(const Template *template, Text *out);
 void template_write_body(const Template *template, Text *out);           // blocks and model
 
-// template_text.c: the body's text for one source. `choose` gives the rank of a key of a source map ({hf: …, gguf: …}): 0 is best, -1: not this source.
+// template_text.c: the body's text for one source. `choose` gives the rank of a key of a source map ({hf: …, gguf: …}): 0 is best, -1: not
+// this source.
 typedef struct {
     Arena *arena;
     void *context;

@@ -1,5 +1,5 @@
-// JSON read from files: depth and number of values are counted before jansson builds anything, because each of its values takes some fifty bytes
-// and "[[[[" or "0,0,0," would turn a small file into a large tree.
+// JSON read from files: depth and number of values are counted before jansson builds anything, because each of its values takes some fifty
+// bytes and "[[[[" or "0,0,0," would turn a small file into a large tree.
 #include "frontend/json.h"
 
 enum { MAX_DEPTH = 64, MAX_VALUES = 4000000 };

@@ -1,8 +1,8 @@
 // safetensors: eight bytes of header length, a JSON header, then the tensors' bytes; and the index that names the shards of a large model.
 // The format: https://github.com/huggingface/safetensors#format
 //
-// The header is at most 100 MB. The tensors tile the data exactly: each begins where the one before ends, so there is neither a hole to hide
-// something in nor an overlap. A shard is named by a plain file name in the index's own folder.
+// The header is at most 100 MB. The tensors tile the data exactly: each begins where the one before ends, so there is neither a hole to
+// hide something in nor an overlap. A shard is named by a plain file name in the index's own folder.
 #include "frontend/json.h"
 
 #include <stdlib.h>
@@ -44,7 +44,8 @@ static bool read_dtype(const Reader *reader, const char *name, const json_t *val
 static bool read_shape(const Reader *reader, const char *name, const json_t *shape, Type *type, uint64_t *bytes) {
     Loc loc = FILE_LOC(reader->file->path);
     if (!json_is_array(shape) || json_array_size(shape) > MAX_RANK) {
-        diag_error(reader->diags, loc, json_is_array(shape) ? "tensor %s has more than %d dimensions" : "tensor %s has no shape", name, MAX_RANK);
+        diag_error(reader->diags, loc, json_is_array(shape) ? "tensor %s has more than %d dimensions" : "tensor %s has no shape", name,
+                   MAX_RANK);
         return false;
     }
     *bytes = (uint64_t)dtype_info[type->dtype].bytes;
@@ -123,8 +124,8 @@ static void place_tensors(const Reader *reader, WeightFiles *files, Placed *tens
         qsort(tensors, (size_t)count, sizeof *tensors, compare_begins);
     for (int i = 0; i < count; i++) {
         if (tensors[i].begin != last) {
-            diag_error(reader->diags, loc, tensors[i].begin > last ? "there is a hole of bytes before tensor %s" : "tensor %s overlaps the one before",
-                       tensors[i].name);
+            diag_error(reader->diags, loc, "tensor %s %s", tensors[i].name,
+                       tensors[i].begin > last ? "has a hole of bytes before it" : "overlaps the one before");
             return;
         }
         last = tensors[i].end;
@@ -146,7 +147,8 @@ static bool read_header(Reader *reader) {
         reader->header = reader->header << 8 | file->bytes[i];
     if (reader->header > file->size - 8 || reader->header > MAX_HEADER || reader->header < 2 || file->bytes[8] != '{') {
         if (reader->header > MAX_HEADER && reader->header <= file->size - 8)
-            diag_error(reader->diags, loc, "has a safetensors header of %llu bytes; at most %u are read", (unsigned long long)reader->header, MAX_HEADER);
+            diag_error(reader->diags, loc, "has a safetensors header of %llu bytes; at most %u are read",
+                       (unsigned long long)reader->header, MAX_HEADER);
         else
             diag_error(reader->diags, loc, "is neither a safetensors nor a GGUF file, or it is cut short");
         return false;

@@ -1,8 +1,9 @@
-// What import reads from: a .gguf, or a Hugging Face folder (config.json, safetensors with or without a shard index, tokenizer.json …), behind
-// the same questions: a config value, a tensor, what it is.
+// What import reads from: a .gguf, or a Hugging Face folder (config.json, safetensors with or without a shard index, tokenizer.json …),
+// behind the same questions: a config value, a tensor, what it is.
 //
-// Every key that is asked for is remembered. What no one asked for, and is neither neutral (null, false, 0, "", empty) nor known to have no part in
-// inference, is an error that names it: a model whose config says something that we do not understand would otherwise run, and be wrong.
+// Every key that is asked for is remembered. What no one asked for, and is neither neutral (null, false, 0, "", empty) nor known to have
+// no part in inference, is an error that names it: a model whose config says something that we do not understand would otherwise run, and
+// be wrong.
 #include "frontend/import.h"
 
 #include <dirent.h>
@@ -182,8 +183,8 @@ typedef struct { Source *source; const char *const *ignored; int ignored_count; 
 static void report_unused(UnusedCheck *check, const char *key, const Constant *value) {
     Text text = {0};
     constant_text(value, &text);
-    diag_error(check->source->diags, FILE_LOC(check->source->described_by), "%s is %.100s%s, which the template '%s' does not know", key, text.data,
-               text.length > 100 ? " …" : "", check->architecture);
+    diag_error(check->source->diags, FILE_LOC(check->source->described_by), "%s is %.100s%s, which the template '%s' does not know", key,
+               text.data, text.length > 100 ? " …" : "", check->architecture);
     if (check->good)
         diag(check->source->diags, DIAG_HINT, NOWHERE,
              "if it does not change the model's results, remove it; if it does, write the model as YAML (docs/model-language.md)");
@@ -259,7 +260,8 @@ static bool list_splits(Source *source) {
     source->weight_file_count = (int)count;
     source->weight_files = ARENA_ARRAY(source->arena, const char *, source->weight_file_count);
     for (int i = 0; i < source->weight_file_count; i++)
-        source->weight_files[i] = arena_printf(source->arena, "%.*s-%05d-of-%05d.gguf", (int)(length - tail_length), source->path, i + 1, (int)count);
+        source->weight_files[i] = arena_printf(source->arena, "%.*s-%05d-of-%05d.gguf", (int)(length - tail_length), source->path, i + 1,
+                                               (int)count);
     return true;
 }
 
@@ -269,7 +271,8 @@ static bool open_gguf(Source *source) {
     source->gguf = gguf_metadata_open(source->path, source->diags);
     if (!source->gguf) {
         if (!has_ending(source->path, ".gguf"))
-            diag(source->diags, DIAG_HINT, NOWHERE, "a model is a .yaml, a .gguf, or a Hugging Face folder with config.json and .safetensors files");
+            diag(source->diags, DIAG_HINT, NOWHERE,
+                 "a model is a .yaml, a .gguf, or a Hugging Face folder with config.json and .safetensors files");
         return false;
     }
     const char *arch = gguf_string(source->gguf, "general.architecture", NULL);
@@ -314,7 +317,8 @@ static bool list_safetensors(Source *source) {
         return true;
     diag_error(source->diags, FILE_LOC(source->path), "has no .safetensors file");
     if (torch)
-        diag(source->diags, DIAG_HINT, NOWHERE, "PyTorch's pickled weights are not read: save the model again with safe_serialization=True");
+        diag(source->diags, DIAG_HINT, NOWHERE,
+             "PyTorch's pickled weights are not read: save the model again with safe_serialization=True");
     return false;
 }
 
@@ -322,7 +326,8 @@ static bool list_safetensors(Source *source) {
 static bool read_sentence_pooling(Source *source) {
     static const char *const modes[][2] = {
         {"pooling_mode_cls_token", "cls"}, {"pooling_mode_mean_tokens", "mean"}, {"pooling_mode_lasttoken", "last"},
-        {"pooling_mode_max_tokens", "max"}, {"pooling_mode_mean_sqrt_len_tokens", "mean_sqrt_len"}, {"pooling_mode_weightedmean_tokens", "weightedmean"},
+        {"pooling_mode_max_tokens", "max"}, {"pooling_mode_mean_sqrt_len_tokens", "mean_sqrt_len"},
+        {"pooling_mode_weightedmean_tokens", "weightedmean"},
     };
     const char *path = inside(source, "1_Pooling/config.json"), *modules = inside(source, "modules.json");
     if (!is_file(path))
@@ -352,7 +357,8 @@ static bool open_folder(Source *source) {
     source->described_by = inside(source, "config.json");
     if (!is_file(source->described_by)) {
         diag_error(source->diags, FILE_LOC(source->path), "is a folder without a config.json");
-        diag(source->diags, DIAG_HINT, NOWHERE, "import takes a .gguf file, or a Hugging Face folder with config.json and .safetensors files");
+        diag(source->diags, DIAG_HINT, NOWHERE,
+             "import takes a .gguf file, or a Hugging Face folder with config.json and .safetensors files");
         return false;
     }
     source->root = source->config = json_read_object(source->described_by, source->diags);

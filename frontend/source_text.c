@@ -1,14 +1,15 @@
 // What a source says about text: its tokenizer's special tokens, its chat template, and the texts that end a turn.
 //
-// A model may end its turn with another token than its eos (chat models of the same base do): ids come from generation_config.json and config.json
-// or the GGUF metadata, and end-of-turn tokens that the chat template writes are taken as well when the tokenizer has them.
+// A model may end its turn with another token than its eos (chat models of the same base do): ids come from generation_config.json and
+// config.json or the GGUF metadata, and end-of-turn tokens that the chat template writes are taken as well when the tokenizer has them.
 #include "frontend/import.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
-static const char *const turn_ends[] = {"<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "<|end_of_turn|>", "<|eom_id|>", "<|endoftext|>"};
+static const char *const turn_ends[] = {"<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>",
+                                        "<|end_of_turn|>", "<|eom_id|>", "<|endoftext|>"};
 
 static void add_stop(Source *source, const char *text) {
     if (!text || !*text)
@@ -80,8 +81,10 @@ static bool read_added_tokens(Source *source, json_t *config) {
     if (!tokenizer)
         return false;
     json_t *added = json_object_get(tokenizer, "added_tokens");
-    for (size_t i = 0; i < json_array_size(added); i++)
-        add_token(source, json_integer_value(json_object_get(json_array_get(added, i), "id")), json_object_get(json_array_get(added, i), "content"));
+    for (size_t i = 0; i < json_array_size(added); i++) {
+        const json_t *token = json_array_get(added, i);
+        add_token(source, json_integer_value(json_object_get(token, "id")), json_object_get(token, "content"));
+    }
     json_decref(tokenizer);
     return true;
 }

@@ -1,5 +1,5 @@
-// Tensors that a description does not name. A bias that a template knows nothing of would be left out in silence otherwise; what is known to play no
-// part (saved masks, rotary tables, a vision tower) is listed in the templates under `extra:`.
+// Tensors that a description does not name. A bias that a template knows nothing of would be left out in silence otherwise; what is known
+// to play no part (saved masks, rotary tables, a vision tower) is listed in the templates under `extra:`.
 #include "frontend/import.h"
 
 #include <ctype.h>
@@ -62,5 +62,6 @@ void source_warn_unused_tensors(Source *source, const char *body, const char *co
     if (unused == 1)
         diag(source->diags, DIAG_WARNING, FILE_LOC(source->path), "tensor %s is not used by the description", first);
     else if (unused)
-        diag(source->diags, DIAG_WARNING, FILE_LOC(source->path), "%d tensors are not used by the description, %s among them", unused, first);
+        diag(source->diags, DIAG_WARNING, FILE_LOC(source->path), "%d tensors are not used by the description, %s among them", unused,
+             first);
 }

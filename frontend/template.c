@@ -1,7 +1,8 @@
 // Architecture templates: the model language, with where each config value and each name comes from in either kind of source.
 //
-// A template's config entries are worked out when they are asked for, in any order, so a default may use any other entry. Entries that no template
-// defines itself are looked for in common.yaml (rope scaling, for one). What is written is constants: those that the rewritten body uses.
+// A template's config entries are worked out when they are asked for, in any order, so a default may use any other entry. Entries that no
+// template defines itself are looked for in common.yaml (rope scaling, for one). What is written is constants: those that the rewritten
+// body uses.
 #include "frontend/expression.h"
 #include "frontend/import.h"
 
@@ -83,18 +84,18 @@ static const char *fill_in(const Template *template, const char *text) {
     return text;
 }
 
-// A key of the source, or an expression? Metadata keys of GGUF have a dot; keys of config.json are bare words that mean nothing in the language.
+// A key of the source, or an expression? Metadata keys of GGUF have a dot; keys of config.json are bare words that mean nothing in the
+// language.
 static bool is_key(const Template *template, const Yaml *scalar) {
     static const char *const words[] = {"half", "interleaved", "true", "false", "none"};
+    static const char *const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_";
+    static const char *const letters_and_more = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789.";
     if (template->source->is_gguf)
         return strchr(scalar->text, '.') && strspn(scalar->text, "0123456789.eE+-") != scalar->length;
     for (size_t i = 0; i < COUNT_OF(words); i++)
         if (strcmp(scalar->text, words[i]) == 0)
             return false;
-    for (const char *c = scalar->text; *c; c++)
-        if (!((*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || *c == '_' || (c > scalar->text && (*c == '.' || (*c >= '0' && *c <= '9')))))
-            return false;
-    return scalar->length > 0 && !scalar->quoted;
+    return !scalar->quoted && strspn(scalar->text, letters) > 0 && strspn(scalar->text + 1, letters_and_more) == scalar->length - 1;
 }
 
 // ---- config entries -------------------------------------------------------------------------------------------------
@@ -115,7 +116,9 @@ static bool indices_of(Template *template, const char *word, Constant *value) {
         return false;
     for (int64_t i = 0; i < layers; i++) {
         const Constant *item = value->kind == CONSTANT_LIST ? &value->items[i] : NULL;
-        bool is = item ? (item->kind == CONSTANT_TEXT ? strcmp(item->text, word) == 0 : !constant_true(item)) : each > 0 && (i + 1) % each == 0;
+        bool is = each > 0 && (i + 1) % each == 0;
+        if (item)
+            is = item->kind == CONSTANT_TEXT ? strcmp(item->text, word) == 0 : !constant_true(item);
         if (is)
             out.items[out.count++] = constant_number((double)i);
     }
@@ -205,7 +208,8 @@ static bool check_allowed(Template *template, const Entry *entry, const Yaml *al
     if (!good) {
         put_value(&text, &entry->value);
         diag_error(template->diags, FILE_LOC(template->source->described_by), "%s is %.100s, but the template '%s' takes %s",
-                   entry->key ? entry->key : entry->name, text.data ? text.data : "", template_name(template), allow ? wanted.data : "a number");
+                   entry->key ? entry->key : entry->name, text.data ? text.data : "", template_name(template),
+                   allow ? wanted.data : "a number");
         source_settle(template->source, entry->key);
     }
     text_free(&text);
@@ -341,7 +345,8 @@ static void report_unknown_architecture(Source *source) {
             text_printf(&supported, "%s%s", supported.length ? ", " : "", architectures[i].name);
     diag_error(source->diags, FILE_LOC(source->described_by), "no template describes the architecture %s", kinds.data);
     diag(source->diags, DIAG_NOTE, NOWHERE, "supported: %s", supported.data ? supported.data : "none");
-    diag(source->diags, DIAG_HINT, NOWHERE, "any decoder or encoder whose only state is a KV cache can be written as YAML (docs/model-language.md)");
+    diag(source->diags, DIAG_HINT, NOWHERE,
+         "any decoder or encoder whose only state is a KV cache can be written as YAML (docs/model-language.md)");
     text_free(&supported);
     text_free(&kinds);
 }
@@ -369,7 +374,8 @@ Template *template_pick(Source *source) {
 
 // ---- resolving ------------------------------------------------------------------------------------------------------
 
-// The folder may hold the model itself or the model inside a larger one: `prefix: {tensor: NAME, of: [PREFIX, …]}`; the first that has the tensor.
+// The folder may hold the model itself or the model inside a larger one: `prefix: {tensor: NAME, of: [PREFIX, …]}`; the first that has the
+// tensor.
 static void find_prefix(Template *template) {
     const Yaml *prefix = yaml_get(template->root, "prefix"), *of = yaml_get(prefix, "of"), *tensor = yaml_get(prefix, "tensor");
     template->prefix = "";
@@ -506,7 +512,9 @@ static bool is_parameter(const char *body, const char *name) {
         const char *line = at;
         while (line > body && line[-1] == ' ')
             line--;
-        if ((line == body || line[-1] == '\n') && line != at && at[length] == ':' && strncmp(at + length + 1 + strspn(at + length + 1, " "), "{shape", 6) == 0)
+        if (line == at || (line > body && line[-1] != '\n') || at[length] != ':')
+            continue;
+        if (strncmp(at + length + 1 + strspn(at + length + 1, " "), "{shape", 6) == 0)
             return true;
     }
     return false;

@@ -1,7 +1,7 @@
 // The body of a template, as text, for one source.
 //
-// Blocks and model are copied as they stand, comments and all, because what import writes is meant to be read. Three things change, each within a
-// line:
+// Blocks and model are copied as they stand, comments and all, because what import writes is meant to be read. Three things change, each
+// within a line:
 //   {hf: A, gguf: B}       becomes A or B; when neither is meant, the entry (or the whole line) goes
 //   when: CONDITION        over config values: goes when it holds; when it does not, the parameter's line goes, and its uses as an argument
 //   name=value             a named argument whose value is a config entry that is `none` goes
@@ -221,7 +221,8 @@ static void settle_arguments(Rewriter *rewriter, Text *line) {
         char *name = arena_strndup(rewriter->how->arena, word, length);
         bool dropped = contains(rewriter->dropped, rewriter->dropped_count, name, length)
             && !contains(rewriter->kept, rewriter->kept_count, name, length);
-        bool none = !dropped && !contains(rewriter->kept, rewriter->kept_count, name, length) && rewriter->how->is_none(rewriter->how->context, name);
+        bool none = !dropped && !contains(rewriter->kept, rewriter->kept_count, name, length)
+            && rewriter->how->is_none(rewriter->how->context, name);
         bool last = word[length] == ')', ends = last || word[length] == ',';
         size_t from = i;
         if ((!dropped && !none) || !ends)
@@ -279,7 +280,8 @@ static bool second_pass(Rewriter *rewriter, Text *line) {
 bool body_rewrite(const BodyRewrite *rewrite, const char *text, size_t length, Text *out) {
     Rewriter rewriter = {.how = rewrite, .good = true};
     Text chosen = {0};
-    bool good = each_line(&rewriter, text, length, &chosen, first_pass) && each_line(&rewriter, chosen.data, chosen.length, out, second_pass);
+    bool good = each_line(&rewriter, text, length, &chosen, first_pass)
+        && each_line(&rewriter, chosen.data, chosen.length, out, second_pass);
     text_free(&chosen);
     return good;
 }

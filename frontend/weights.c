@@ -1,8 +1,8 @@
 // Weight files as one table of named tensors: mapping, finding, and what is true of every format.
 //
-// A file is mapped once, read-only, and stays mapped while the provider lives: nothing is copied. The readers (gguf.c, safetensors.c) check that
-// every tensor's bytes lie inside its file before they add it; here names are sorted for look-up and a name that comes twice is refused, in one
-// file or in several.
+// A file is mapped once, read-only, and stays mapped while the provider lives: nothing is copied. The readers (gguf.c, safetensors.c)
+// check that every tensor's bytes lie inside its file before they add it; here names are sorted for look-up and a name that comes twice is
+// refused, in one file or in several.
 #include "frontend/files.h"
 
 #include <errno.h>

@@ -1,6 +1,6 @@
-// Import goldens. Each folder of cases/ is a source: the JSON files of a Hugging Face folder with tensors.txt, or gguf.txt. The test makes the
-// weight files (all zeros), imports, and compares with the case's model.yaml and messages.txt; a description is then loaded, so that every name and
-// shape of the template is looked up in what the source really holds. `import --update` writes the expected files anew.
+// Import goldens. Each folder of cases/ is a source: the JSON files of a Hugging Face folder with tensors.txt, or gguf.txt. The test makes
+// the weight files (all zeros), imports, and compares with the case's model.yaml and messages.txt; a description is then loaded, so that
+// every name and shape of the template is looked up in what the source really holds. `import --update` writes the expected files anew.
 //
 // tensors.txt: "layers N" and "experts N" say what {layer} and {expert} run over; then a line a tensor: name, type, sizes outermost first.
 // gguf.txt: "parts N" makes a split file; also "key NAME TYPE VALUE…", type u32, f32, bool, string (one word), strings, u32s.
@@ -125,7 +125,8 @@ static void read_spec(Spec *spec, char *text) {
         next = strchr(line, '\n');
         if (next)
             *next++ = 0;
-        if (sscanf(line, "parts %d", &spec->parts) == 1 || sscanf(line, "layers %d", &layers) == 1 || sscanf(line, "experts %d", &experts) == 1 || !*line)
+        if (sscanf(line, "parts %d", &spec->parts) == 1 || sscanf(line, "layers %d", &layers) == 1
+            || sscanf(line, "experts %d", &experts) == 1 || !*line)
             continue;
         if (sscanf(line, "key %159s %15s %n", name, type, &used) == 2)
             add_key(spec, name, type, line + used);

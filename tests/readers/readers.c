@@ -1,5 +1,5 @@
-// The weight readers: good files read right, each way to be malformed has its message, and no truncation or flipped byte does harm (run this
-// under the sanitizers: preset asan).
+// The weight readers: good files read right, each way to be malformed has its message, and no truncation or flipped byte does harm (run
+// this under the sanitizers: preset asan).
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -297,11 +297,13 @@ static void safetensors_bad(void **state) {
     refuse_json(ONE("F32", "[0]", "[0,0]"), 0, "has a dimension of size 0");
     refuse_json(ONE("F32", "[4294967296,4294967296,4]", "[0,4]"), 4, "is larger than its file");
     refuse_json(ONE("F32", "[1,1,1,1,1,1,1]", "[0,4]"), 4, "has more than 6 dimensions");
-    refuse_json(ONE("F32", "[1]", "[4,8]"), 8, "there is a hole of bytes before tensor w");
+    refuse_json(ONE("F32", "[1]", "[4,8]"), 8, "tensor w has a hole of bytes before it");
     refuse_json(ONE("F32", "[1]", "[0,4]"), 8, "4 bytes after the last tensor belong to none");
-    refuse_json("{\"v\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},\"w\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}", 8,
+    refuse_json("{\"v\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},"
+                "\"w\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}", 8,
                 "tensor w overlaps the one before");
-    refuse_json("{\"w\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},\"w\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}", 8,
+    refuse_json("{\"w\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},"
+                "\"w\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}", 8,
                 "duplicate object key");
     refuse_json("{\"w\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4],\"more\":1}}", 4, "unknown key more");
     refuse_json("{\"w\":[]}", 0, "tensor w is not described by an object");
