@@ -184,7 +184,8 @@ bool reference_open(Program *program, const char *path, const BuildOptions *opti
     }
     reference->model = reference->build.model;
     program->reference = reference;
-    bool done = (!options->passes || build_passes(reference->model->module, options, diags)) && describe(reference, diags);
+    bool passes = options->passes || options->skip || options->quantize; // asked for: the model as they leave it, else as it is written
+    bool done = (!passes || build_passes(reference->model->module, options, diags)) && describe(reference, diags);
     if (done) {
         Build *build = &reference->build;
         build->parts[build->part_count++] = (BlobPart){SECTION_WEIGHTS, pack_address, reference};
