@@ -1,6 +1,7 @@
 // Inside chat_reduce: a small interpreter for the Jinja that chat templates are written in.
 //
-// Everything lives in the arena of one Jinja and is bounded: steps, nesting, memory, output. The first error stops all further work and is kept.
+// Everything lives in the arena of one Jinja and is bounded: steps, nesting, memory, output. The first error stops all further work and is
+// kept.
 #ifndef TENON_FRONTEND_CHAT_H
 #define TENON_FRONTEND_CHAT_H
 
@@ -41,8 +42,10 @@ struct JValue {
 // ---- the tree --------------------------------------------------------------------------------------------------------
 
 typedef enum {
-    JN_LITERAL, JN_NAME, JN_LIST, JN_MAP, JN_ATTRIBUTE, JN_ITEM, JN_SLICE, JN_CALL, JN_FILTER, JN_TEST, JN_UNARY, JN_BINARY, JN_COMPARE, JN_AND,
-    JN_OR, JN_NOT, JN_IF_ELSE,
+    // expressions
+    JN_LITERAL, JN_NAME, JN_LIST, JN_MAP, JN_ATTRIBUTE, JN_ITEM, JN_SLICE, JN_CALL, JN_FILTER, JN_TEST, JN_UNARY, JN_BINARY, JN_COMPARE,
+    JN_AND, JN_OR, JN_NOT, JN_IF_ELSE,
+    // statements
     JN_TEXT, JN_OUTPUT, JN_BLOCK, JN_IF, JN_FOR, JN_SET, JN_SET_BLOCK, JN_MACRO, JN_BREAK, JN_CONTINUE, JN_FILTER_BLOCK
 } JNodeKind;
 

@@ -57,7 +57,8 @@ static JValue replaced(Jinja *j, JValue v, JValue from, JValue by, int64_t most)
     }
     Text out = {0};
     const char *p = v.text, *end = v.text + v.length, *found;
-    for (; most && out.length < 1 << 22 && (found = memmem(p, (size_t)(end - p), from.text, from.length)); p = found + from.length, most--) {
+    for (; most && out.length < 1 << 22 && (found = memmem(p, (size_t)(end - p), from.text, from.length));
+         p = found + from.length, most--) {
         text_add(&out, p, (size_t)(found - p));
         text_add(&out, by.text, by.length);
     }
@@ -118,7 +119,8 @@ static JValue found_at(JValue v, JValue what) {
 static JValue occurrences(JValue v, JValue what) {
     int64_t n = 0;
     if (what.kind != J_STRING || !what.length) return J_NUMBER(0);
-    for (const char *p = v.text, *end = v.text + v.length; (p = memmem(p, (size_t)(end - p), what.text, what.length)); p += what.length) n++;
+    for (const char *p = v.text, *end = v.text + v.length; (p = memmem(p, (size_t)(end - p), what.text, what.length)); p += what.length)
+        n++;
     return J_NUMBER(n);
 }
 
@@ -177,7 +179,8 @@ static JValue sorted(Jinja *j, int line, JValue list, JValue attribute, bool dow
     for (int i = 1; i < out.list->count && !j->error; i++)                  // insertion: stable; steps bound it
         for (int k = i; k && !j->error; k--) {
             JValue *a = &out.list->items[k - 1], *b = &out.list->items[k];
-            JValue x = attribute.kind == J_UNDEFINED ? *a : j_item(j, line, *a, attribute), y = attribute.kind == J_UNDEFINED ? *b : j_item(j, line, *b, attribute);
+            JValue x = attribute.kind == J_UNDEFINED ? *a : j_item(j, line, *a, attribute),
+                   y = attribute.kind == J_UNDEFINED ? *b : j_item(j, line, *b, attribute);
             int order = j_order(j, line, x, y);
             if (--j->steps < 0) jinja_fail(j, line, "it takes too many steps");
             if (down ? order >= 0 : order <= 0) break;
@@ -221,7 +224,8 @@ static JValue selected(Jinja *j, int line, JValue list, const JArgs *args, bool 
     JArgs others = rest(args, by_attribute + 1);
     for (int i = 0; i < list.list->count && !j->error; i++) {
         JValue item = list.list->items[i], value = by_attribute ? j_item(j, line, item, attribute) : item;
-        bool passes = test.kind == J_STRING ? j_test(j, line, arena_strndup(j->arena, test.text, test.length), value, &others) : j_true(value);
+        bool passes =
+            test.kind == J_STRING ? j_test(j, line, arena_strndup(j->arena, test.text, test.length), value, &others) : j_true(value);
         if (passes == keep) j_push(j, out, item);
     }
     return out;
@@ -271,7 +275,8 @@ static JValue text_filter(Jinja *j, const char *name, JValue v, const JArgs *arg
     if (!strcmp(name, "capitalize")) return cased(j, v, CAPITALIZE);
     if (!strcmp(name, "title")) return cased(j, v, TITLE);
     if (!strcmp(name, "replace")) return replaced(j, v, j_arg(args, 0, "old"), j_arg(args, 1, "new"), number_arg(args, 2, "count", -1));
-    if (!strcmp(name, "indent")) return indented(j, v, number_arg(args, 0, "width", 4), j_true(j_arg(args, 1, "first")), j_true(j_arg(args, 2, "blank")));
+    if (!strcmp(name, "indent"))
+        return indented(j, v, number_arg(args, 0, "width", 4), j_true(j_arg(args, 1, "first")), j_true(j_arg(args, 2, "blank")));
     if (!strcmp(name, "int")) return J_NUMBER(v.length ? strtoll(arena_strndup(j->arena, v.text, v.length), NULL, 10) : 0);
     if (!strcmp(name, "float")) return (JValue){.kind = J_FLOAT, .number = strtod(arena_strndup(j->arena, v.text, v.length), NULL)};
     return v;                                                              // string, safe
@@ -284,9 +289,10 @@ static bool listed(const char *name, const char *const *names) {
 }
 
 JValue j_filter(Jinja *j, int line, const char *name, JValue v, const JArgs *args) {
-    static const char *const texts[] = {"trim", "upper", "lower", "capitalize", "title", "replace", "indent", "int", "float", "string", "safe", NULL};
-    static const char *const lists[] = {"first", "last", "list", "join", "map", "select", "reject", "selectattr", "rejectattr", "reverse", "unique", "sum",
-                                        "min", "max", "sort", NULL};
+    static const char *const texts[] = {"trim",   "upper", "lower", "capitalize", "title", "replace",
+                                        "indent", "int",   "float", "string",     "safe",  NULL};
+    static const char *const lists[] = {"first",      "last",    "list",   "join", "map", "select", "reject", "selectattr",
+                                        "rejectattr", "reverse", "unique", "sum",  "min", "max",    "sort",   NULL};
     if (--j->steps < 0) jinja_fail(j, line, "it takes too many steps");
     if (j->error) return v;
     if (!strcmp(name, "default") || !strcmp(name, "d")) {
@@ -318,22 +324,35 @@ JValue j_filter(Jinja *j, int line, const char *name, JValue v, const JArgs *arg
 // ---- tests ---------------------------------------------------------------------------------------------------------------
 
 bool j_test(Jinja *j, int line, const char *name, JValue v, const JArgs *args) {
-    static const struct { const char *name; unsigned kinds; } kinds[] = {
-        {"undefined", 1u << J_UNDEFINED}, {"none", 1u << J_NONE}, {"boolean", 1u << J_BOOL}, {"integer", 1u << J_INT}, {"float", 1u << J_FLOAT},
-        {"number", 1u << J_INT | 1u << J_FLOAT | 1u << J_BOOL}, {"string", 1u << J_STRING}, {"mapping", 1u << J_MAP},
-        {"iterable", 1u << J_STRING | 1u << J_LIST | 1u << J_MAP | 1u << J_UNDEFINED}, {"sequence", 1u << J_STRING | 1u << J_LIST | 1u << J_MAP | 1u << J_UNDEFINED},
-        {"callable", 1u << J_MACRO | 1u << J_METHOD}};
-    static const struct { const char *name, *sign; } signs[] = {{"equalto", "=="}, {"eq", "=="}, {"ne", "!="}, {"lt", "<"}, {"gt", ">"}, {"le", "<="},
-                                                                {"ge", ">="}, {"lessthan", "<"}, {"greaterthan", ">"}};
+    static const struct {
+        const char *name;
+        unsigned kinds;
+    } kinds[] = {{"undefined", 1u << J_UNDEFINED},
+                 {"none", 1u << J_NONE},
+                 {"boolean", 1u << J_BOOL},
+                 {"integer", 1u << J_INT},
+                 {"float", 1u << J_FLOAT},
+                 {"number", 1u << J_INT | 1u << J_FLOAT | 1u << J_BOOL},
+                 {"string", 1u << J_STRING},
+                 {"mapping", 1u << J_MAP},
+                 {"iterable", 1u << J_STRING | 1u << J_LIST | 1u << J_MAP | 1u << J_UNDEFINED},
+                 {"sequence", 1u << J_STRING | 1u << J_LIST | 1u << J_MAP | 1u << J_UNDEFINED},
+                 {"callable", 1u << J_MACRO | 1u << J_METHOD}};
+    static const struct {
+        const char *name, *sign;
+    } signs[] = {{"equalto", "=="}, {"eq", "=="}, {"ne", "!="},      {"lt", "<"},         {"gt", ">"},
+                 {"le", "<="},      {"ge", ">="}, {"lessthan", "<"}, {"greaterthan", ">"}};
     if (--j->steps < 0) jinja_fail(j, line, "it takes too many steps");
     // A date would make the same model compile differently tomorrow: templates that ask first fall back to their fixed one.
-    if (!strcmp(name, "defined")) return v.kind != J_UNDEFINED && !(v.kind == J_METHOD && !v.method.self && !strcmp(v.method.name, "strftime_now"));
+    if (!strcmp(name, "defined"))
+        return v.kind != J_UNDEFINED && !(v.kind == J_METHOD && !v.method.self && !strcmp(v.method.name, "strftime_now"));
     for (size_t i = 0; i < COUNT_OF(kinds); i++)
         if (!strcmp(name, kinds[i].name)) return kinds[i].kinds >> v.kind & 1;
     JValue other = j_arg(args, 0, "other");
     for (size_t i = 0; i < COUNT_OF(signs); i++) {
         if (strcmp(name, signs[i].name)) continue;
-        if (signs[i].sign[1] == '=' && signs[i].sign[0] != '<' && signs[i].sign[0] != '>') return j_equal(v, other) == (signs[i].sign[0] == '=');
+        if (signs[i].sign[1] == '=' && signs[i].sign[0] != '<' && signs[i].sign[0] != '>')
+            return j_equal(v, other) == (signs[i].sign[0] == '=');
         int order = j_order(j, line, v, other);
         return signs[i].sign[0] == '<' ? order < 0 || (signs[i].sign[1] && !order) : order > 0 || (signs[i].sign[1] && !order);
     }
@@ -341,15 +360,17 @@ bool j_test(Jinja *j, int line, const char *name, JValue v, const JArgs *args) {
     if (!strcmp(name, "true") || !strcmp(name, "false")) return v.kind == J_BOOL && v.truth == (*name == 't');
     bool number = v.kind == J_INT;
     if (!strcmp(name, "odd") || !strcmp(name, "even")) return number && (v.integer % 2 != 0) == (*name == 'o');
-    if (!strcmp(name, "divisibleby")) return number && other.kind == J_INT && other.integer && other.integer != -1 && v.integer % other.integer == 0;
+    if (!strcmp(name, "divisibleby"))
+        return number && other.kind == J_INT && other.integer && other.integer != -1 && v.integer % other.integer == 0;
     jinja_fail(j, line, "the test \"%s\" is not supported", name);
     return false;
 }
 
 // ---- methods -------------------------------------------------------------------------------------------------------------
 
-static const char *const string_methods[] = {"strip", "lstrip", "rstrip", "split", "rsplit", "startswith", "endswith", "upper", "lower", "capitalize", "title",
-                                             "replace", "find", "count", "join", "splitlines", "removeprefix", "removesuffix", "isdigit", NULL};
+static const char *const string_methods[] = {"strip", "lstrip",     "rstrip",       "split",        "rsplit",  "startswith", "endswith",
+                                             "upper", "lower",      "capitalize",   "title",        "replace", "find",       "count",
+                                             "join",  "splitlines", "removeprefix", "removesuffix", "isdigit", NULL};
 static const char *const map_methods[] = {"get", "items", "keys", "values", NULL};
 static const char *const list_methods[] = {"index", "count", NULL};
 
@@ -419,7 +440,8 @@ JValue j_method(Jinja *j, int line, JValue self, const char *name, const JArgs *
 
 static JValue range(Jinja *j, int line, const JArgs *args) {
     JValue list = j_list(j);
-    int64_t from = args->count > 1 ? number_arg(args, 0, "", 0) : 0, to = number_arg(args, args->count > 1, "", 0), by = number_arg(args, 2, "", 1);
+    int64_t from = args->count > 1 ? number_arg(args, 0, "", 0) : 0, to = number_arg(args, args->count > 1, "", 0),
+            by = number_arg(args, 2, "", 1);
     if (!by) jinja_fail(j, line, "range by zero");
     for (int64_t i = from, n = 0; !j->error && (by > 0 ? i < to : i > to); i += by, n++) {
         if (n > 100000) jinja_fail(j, line, "a range of more than 100000 numbers");

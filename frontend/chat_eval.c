@@ -207,7 +207,8 @@ static void bind_targets(Jinja *j, const JNode *node, JFrame *frame, JValue valu
         return;
     }
     JValue parts = j_iterate(j, node->line, value);
-    if (!j->error && parts.list->count != node->name_count) jinja_fail(j, node->line, "%d names for %d values", node->name_count, parts.list->count);
+    if (!j->error && parts.list->count != node->name_count)
+        jinja_fail(j, node->line, "%d names for %d values", node->name_count, parts.list->count);
     for (int i = 0; i < node->name_count && !j->error; i++) assign(j, frame, node->names[i], parts.list->items[i]);
 }
 

@@ -1,5 +1,5 @@
-// The lexer and parser of the Jinja subset. White space follows what chat templates are rendered with everywhere: trim_blocks (the newline after
-// a tag goes) and lstrip_blocks (so do the spaces before it on its line), and the signs {%- -%} as usual.
+// The lexer and parser of the Jinja subset. White space follows what chat templates are rendered with everywhere: trim_blocks (the newline
+// after a tag goes) and lstrip_blocks (so do the spaces before it on its line), and the signs {%- -%} as usual.
 //
 // There is no list of tokens: the parser reads words and signs straight from the source, one grammar rule a function.
 #include "frontend/chat.h"
@@ -20,7 +20,9 @@ static JNode *node_new(Jinja *j, JNodeKind kind) {
 }
 
 static void node_add(Jinja *j, JNode *node, JNode *item) { ARENA_PUSH(j->arena, node->items, node->count, node->capacity) = item; }
-static void name_add(Jinja *j, JNode *node, const char *name) { ARENA_PUSH(j->arena, node->names, node->name_count, node->names_capacity) = name; }
+static void name_add(Jinja *j, JNode *node, const char *name) {
+    ARENA_PUSH(j->arena, node->names, node->name_count, node->names_capacity) = name;
+}
 
 static JNode *node_of(Jinja *j, JNodeKind kind, const char *name, JNode *a, JNode *b) {
     JNode *node = node_new(j, kind);
@@ -74,7 +76,8 @@ static bool accept_operator(Jinja *j, const char *sign) {
 }
 
 static void expect(Jinja *j, const char *sign) {
-    if (!accept(j, sign)) jinja_fail(j, j->line, "\"%s\" expected before \"%.*s\"", sign, (int)(j->end - j->at > 20 ? 20 : j->end - j->at), j->at);
+    if (!accept(j, sign))
+        jinja_fail(j, j->line, "\"%s\" expected before \"%.*s\"", sign, (int)(j->end - j->at > 20 ? 20 : j->end - j->at), j->at);
 }
 
 static size_t word_length(Jinja *j) {
@@ -210,9 +213,15 @@ static JNode *parse_parentheses(Jinja *j) {
 }
 
 static JNode *parse_primary(Jinja *j) {
-    static const struct { const char *word; JValue value; } constants[] = {
-        {"true", {.kind = J_BOOL, .truth = true}}, {"True", {.kind = J_BOOL, .truth = true}}, {"false", {.kind = J_BOOL}}, {"False", {.kind = J_BOOL}},
-        {"none", {.kind = J_NONE}}, {"None", {.kind = J_NONE}}};
+    static const struct {
+        const char *word;
+        JValue value;
+    } constants[] = {{"true", {.kind = J_BOOL, .truth = true}},
+                     {"True", {.kind = J_BOOL, .truth = true}},
+                     {"false", {.kind = J_BOOL}},
+                     {"False", {.kind = J_BOOL}},
+                     {"none", {.kind = J_NONE}},
+                     {"None", {.kind = J_NONE}}};
     skip_space(j);
     if (j->at >= j->end || j->error) {
         jinja_fail(j, j->line, "the template ends inside an expression");
@@ -577,7 +586,7 @@ static void parse_set(Jinja *j, JNode *block) {                   // SET: items 
     node_add(j, node, filters);
 }
 
-static void parse_macro(Jinja *j, JNode *block) {                 // items: body, then the default of each parameter or NULL; names: parameters
+static void parse_macro(Jinja *j, JNode *block) { // items: body, then the default of each parameter or NULL; names: parameters
     static const char *const ends[] = {"endmacro", NULL};
     JNode *node = node_new(j, JN_MACRO), *body = node_new(j, JN_BLOCK);
     node_add(j, block, node);
@@ -598,7 +607,8 @@ static void parse_macro(Jinja *j, JNode *block) {                 // items: body
 
 static void parse_filter_block(Jinja *j, JNode *block) {
     static const char *const ends[] = {"endfilter", NULL};
-    JNode *node = node_new(j, JN_FILTER_BLOCK), *body = node_new(j, JN_BLOCK), *text = literal(j, (JValue){0}), *filters = parse_filter(j, text);
+    JNode *node = node_new(j, JN_FILTER_BLOCK), *body = node_new(j, JN_BLOCK), *text = literal(j, (JValue){0}),
+          *filters = parse_filter(j, text);
     while (!j->error && accept_operator(j, "|")) filters = parse_filter(j, filters);
     close_tag(j, "%}", true);
     parse_block(j, body, ends);
@@ -624,15 +634,19 @@ static void parse_raw(Jinja *j, JNode *block) {
 }
 
 static void parse_statement(Jinja *j, JNode *block) {
-    static const struct { const char *word; void (*parse)(Jinja *, JNode *); } statements[] = {
-        {"if", parse_if}, {"for", parse_for}, {"set", parse_set}, {"macro", parse_macro}, {"filter", parse_filter_block}, {"raw", parse_raw}};
+    static const struct {
+        const char *word;
+        void (*parse)(Jinja *, JNode *);
+    } statements[] = {{"if", parse_if},  {"for", parse_for}, {"set", parse_set}, {"macro", parse_macro}, {"filter", parse_filter_block},
+                      {"raw", parse_raw}};
     for (size_t i = 0; i < COUNT_OF(statements); i++)
         if (accept_word(j, statements[i].word)) {
             statements[i].parse(j, block);
             return;
         }
     if (at_word(j, "break") || at_word(j, "continue")) node_add(j, block, node_new(j, at_word(j, "break") ? JN_BREAK : JN_CONTINUE));
-    else if (!at_word(j, "generation") && !at_word(j, "endgeneration")) jinja_fail(j, j->line, "the statement \"%s\" is not supported", read_name(j));
+    else if (!at_word(j, "generation") && !at_word(j, "endgeneration"))
+        jinja_fail(j, j->line, "the statement \"%s\" is not supported", read_name(j));
     read_name(j);
     close_tag(j, "%}", true);
 }

@@ -1,9 +1,9 @@
 // chat_reduce: a Jinja chat template becomes five texts, by experiment.
 //
-// The template is rendered on short conversations whose messages are sentinels. Where a sentinel lands, {text} stands; what surrounds it is cut into
-// what belongs to each role. The cuts between neighbours (does a newline end the reply or begin the question?) are not unique, so cuts that give
-// the same text for the same role, or that fall on eos and bos, are tried first. Then a longer conversation is rendered both ways and compared: only
-// what passes that is believed.
+// The template is rendered on short conversations whose messages are sentinels. Where a sentinel lands, {text} stands; what surrounds it is
+// cut into what belongs to each role. The cuts between neighbours (does a newline end the reply or begin the question?) are not unique, so
+// cuts that give the same text for the same role, or that fall on eos and bos, are tried first. Then a longer conversation is rendered both
+// ways and compared: only what passes that is believed.
 #include "frontend/chat.h"
 
 #include <stdlib.h>
@@ -89,7 +89,9 @@ static bool cut(Reducer *r, const char *text, const char *const *sentinels, int 
     return true;
 }
 
-static bool ends_with(Part part, Part end) { return end.length <= part.length && !memcmp(part.at + part.length - end.length, end.at, end.length); }
+static bool ends_with(Part part, Part end) {
+    return end.length <= part.length && !memcmp(part.at + part.length - end.length, end.at, end.length);
+}
 static bool begins_with(Part part, Part start) { return start.length <= part.length && !memcmp(part.at, start.at, start.length); }
 static Part head(Part part, size_t length) { return (Part){part.at, length}; }
 static Part tail(Part part, size_t from) { return (Part){part.at + from, part.length - from}; }
@@ -119,7 +121,8 @@ static size_t out_of_tag(Part part, size_t at) {
 
 typedef struct { Part begin, user_head, user_tail, reply_head, reply_tail, generation; } Cuts;
 
-// How much of what follows a question belongs to it: `after` a question before a reply, `last` before the generation prompt, `alone` without one.
+// How much of what follows a question belongs to it: `after` a question before a reply, `last` before the generation prompt, `alone`
+// without one.
 static size_t question_tail(Part after, Part last, Part alone) {
     if (begins_with(after, alone) && begins_with(last, alone)) return alone.length;
     size_t both = common_head(after, last), all = common_head(head(after, both), alone);
@@ -134,7 +137,8 @@ static size_t reply_tail(Part between, Part opening, Part question_tail, const c
     const char *found = eos && *eos ? memmem(between.at, between.length, eos, strlen(eos)) : NULL;
     if (found && (size_t)(found - between.at) + strlen(eos) >= least) return (size_t)(found - between.at) + strlen(eos);
     Part start = part_of(bos);
-    if (start.length && begins_with(opening, start) && opening.length - start.length <= shared) return between.length - (opening.length - start.length);
+    if (start.length && begins_with(opening, start) && opening.length - start.length <= shared)
+        return between.length - (opening.length - start.length);
     if (opening.length <= shared) return between.length - opening.length;
     for (size_t i = least; i < between.length; i++)                          // at the first tag or line that both share
         if (between.at[i] == '<' || between.at[i] == '[' || (i && between.at[i - 1] == '\n')) return i;
@@ -145,7 +149,8 @@ static bool find_cuts(Reducer *r, Cuts *cuts) {
     static const char *const one[] = {USER_1}, *const three[] = {USER_1, REPLY, USER_2};
     const Message messages[] = {{"user", USER_1}, {"assistant", REPLY}, {"user", USER_2}};
     Part asked[2], alone[2], turns[4];
-    const char *a = render(r, messages, 1, true), *b = a ? render(r, messages, 1, false) : NULL, *c = b ? render(r, messages, 3, true) : NULL;
+    const char *a = render(r, messages, 1, true), *b = a ? render(r, messages, 1, false) : NULL,
+               *c = b ? render(r, messages, 3, true) : NULL;
     if (!c || !cut(r, a, one, 1, asked) || !cut(r, b, one, 1, alone) || !cut(r, c, three, 3, turns)) return false;
     if (asked[0].length != turns[0].length || memcmp(asked[0].at, turns[0].at, asked[0].length)) {
         r->why = "what stands before the first message depends on the others";
@@ -207,8 +212,12 @@ static void expand(Text *out, const char *template, const char *message) {
 }
 
 static bool agrees(Reducer *r, const ChatTemplates *chat, bool with_system) {
-    static const Message all[] = {{"system", "Answer in one word.\n\nBe <polite>."}, {"user", "What is 2 + 2?\n1) three\n2) four"}, {"assistant", "Four, I think"},
-                                  {"user", "Why?"}, {"assistant", "Because:\n\n```\n2 + 2 = 4\n```"}, {"user", "[Thanks] \"a lot\" & goodbye"}};
+    static const Message all[] = {{"system", "Answer in one word.\n\nBe <polite>."},
+                                  {"user", "What is 2 + 2?\n1) three\n2) four"},
+                                  {"assistant", "Four, I think"},
+                                  {"user", "Why?"},
+                                  {"assistant", "Because:\n\n```\n2 + 2 = 4\n```"},
+                                  {"user", "[Thanks] \"a lot\" & goodbye"}};
     const Message *messages = with_system ? all : all + 1;
     int count = with_system ? 6 : 5;
     char *theirs = render(r, messages, count, true);
@@ -222,7 +231,9 @@ static bool agrees(Reducer *r, const ChatTemplates *chat, bool with_system) {
     while (same < ours.length && theirs[same] && ours.data[same] == theirs[same]) same++;
     bool equal = same == ours.length && !theirs[same];
     size_t from = same > 20 ? same - 20 : 0;
-    if (!equal) r->why = arena_printf(r->arena, "in a longer conversation it writes \"…%.40s\", where its parts give \"…%.40s\"", theirs + from, ours.data + from);
+    if (!equal)
+        r->why = arena_printf(r->arena, "in a longer conversation it writes \"…%.40s\", where its parts give \"…%.40s\"", theirs + from,
+                              ours.data + from);
     text_free(&ours);
     return equal;
 }
@@ -245,8 +256,11 @@ static void drop(ChatTemplates *chat) {
 static bool reduce(Reducer *r, ChatTemplates *out) {
     Cuts cuts;
     if (!find_cuts(r, &cuts)) return false;
-    *out = (ChatTemplates){.begin = or_null(wrap(cuts.begin, (Part){"", 0}, false)), .system = find_system(r, &cuts), .user = wrap(cuts.user_head, cuts.user_tail, true),
-                           .assistant = wrap(cuts.reply_head, cuts.reply_tail, true), .generation = or_null(wrap(cuts.generation, (Part){"", 0}, false))};
+    *out = (ChatTemplates){.begin = or_null(wrap(cuts.begin, (Part){"", 0}, false)),
+                           .system = find_system(r, &cuts),
+                           .user = wrap(cuts.user_head, cuts.user_tail, true),
+                           .assistant = wrap(cuts.reply_head, cuts.reply_tail, true),
+                           .generation = or_null(wrap(cuts.generation, (Part){"", 0}, false))};
     const char *texts[] = {out->begin, out->generation};
     for (size_t i = 0; i < COUNT_OF(texts); i++)
         if (texts[i] && strstr(texts[i], "{text}")) r->why = "it writes {text} itself";

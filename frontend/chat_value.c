@@ -118,7 +118,8 @@ static bool equal(JValue a, JValue b, int depth) {
 bool j_equal(JValue a, JValue b) { return equal(a, b, 0); }
 
 const char *j_kind_name(JValue v) {
-    static const char *const names[] = {"undefined", "none", "a truth value", "an integer", "a number", "a text", "a list", "a mapping", "a macro", "a function"};
+    static const char *const names[] = {"undefined", "none",   "a truth value", "an integer", "a number",
+                                        "a text",    "a list", "a mapping",     "a macro",    "a function"};
     return names[v.kind];
 }
 
@@ -411,7 +412,8 @@ JValue j_slice(Jinja *jinja, int line, JValue of, JValue from, JValue to, JValue
     JValue list = j_iterate(jinja, line, of), result = j_list(jinja);
     int64_t length = list.list->count, step = by.kind == J_INT ? by.integer : 1;
     if (!step || step < -length - 1 || step > length + 1) step = step > 0 ? length + 1 : step < 0 ? -length - 1 : 1;
-    int64_t i = slice_bound(from, length, step < 0 ? length - 1 : 0, step < 0), end = slice_bound(to, length, step < 0 ? -1 : length, step < 0);
+    int64_t i = slice_bound(from, length, step < 0 ? length - 1 : 0, step < 0),
+            end = slice_bound(to, length, step < 0 ? -1 : length, step < 0);
     for (; (step > 0 ? i < end : i > end) && !jinja->error; i += step) j_push(jinja, result, list.list->items[i]);
     if (of.kind == J_LIST) return result;
     Text text = {0};

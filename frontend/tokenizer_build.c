@@ -1,4 +1,5 @@
-// Building a tokenizer: the vocabulary and what hangs on it. The two readers (tokenizer.json, .gguf) call these; tokenizer_pack.c writes the bytes.
+// Building a tokenizer: the vocabulary and what hangs on it. The two readers (tokenizer.json, .gguf) call these; tokenizer_pack.c writes
+// the bytes.
 #include "frontend/tokenizer_build.h"
 
 #include <string.h>
@@ -44,7 +45,8 @@ Piece piece_replace(Build *build, Piece piece, Piece from, Piece by) {
 // ---- the vocabulary ----------------------------------------------------------------------------------------------------
 
 bool build_vocabulary(Build *build, uint32_t count) {
-    if (!count || count > MOST_IDS) return build_fail(build, "the tokenizer has %u tokens; between 1 and %d are supported", count, MOST_IDS);
+    if (!count || count > MOST_IDS)
+        return build_fail(build, "the tokenizer has %u tokens; between 1 and %d are supported", count, MOST_IDS);
     build->count = count;
     build->pieces = ARENA_ARRAY(build->arena, Piece, count);
     build->texts = ARENA_ARRAY(build->arena, Piece, count);
@@ -98,13 +100,17 @@ void build_end(Build *build, uint32_t id) {
     ARENA_PUSH(build->arena, build->ends, build->end_count, build->end_capacity) = id;
 }
 
+#define DEEPSEEK_END "<\xEF\xBD\x9C" "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>"
+
 void build_known_ends(Build *build) {
-    static const char *const names[] = {"<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>", "<|eom_id|>",
-        "<EOT>", "<|END_OF_TURN_TOKEN|>", "<|end_of_turn|>", "<\xEF\xBD\x9C" "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>", "<|eot|>",
-        "<|return|>", "<|endofturn|>", "<turn|>", "<|im_end|>\n"};
+    static const char *const names[] = {"<|eot_id|>",      "<|im_end|>", "<|end|>",    "<end_of_turn>",         "<|endoftext|>",
+                                        "<|end_of_text|>", "<|eom_id|>", "<EOT>",      "<|END_OF_TURN_TOKEN|>", "<|end_of_turn|>",
+                                        DEEPSEEK_END,      "<|eot|>",    "<|return|>", "<|endofturn|>",         "<turn|>",
+                                        "<|im_end|>\n"};
     for (int i = 0; i < build->added_count; i++)
         for (size_t k = 0; k < COUNT_OF(names); k++)
-            if (build->added[i].flags & TOKENIZER_ADDED_SPECIAL && piece_is(build->added[i].content, names[k])) build_end(build, build->added[i].id);
+            if (build->added[i].flags & TOKENIZER_ADDED_SPECIAL && piece_is(build->added[i].content, names[k]))
+                build_end(build, build->added[i].id);
 }
 
 // ---- steps -------------------------------------------------------------------------------------------------------------
@@ -116,12 +122,14 @@ TokenizerString build_string(Build *build, Piece piece) {
 }
 
 TokenizerStep *build_normalizer(Build *build, TokenizerStepKind kind) {
-    ARENA_PUSH(build->arena, build->normalizers, build->normalizer_count, build->normalizer_capacity) = (TokenizerStep){.kind = kind, .regex = NO_ID};
+    ARENA_PUSH(build->arena, build->normalizers, build->normalizer_count, build->normalizer_capacity) =
+        (TokenizerStep){.kind = kind, .regex = NO_ID};
     return &build->normalizers[build->normalizer_count - 1];
 }
 
 TokenizerStep *build_splitter(Build *build, TokenizerStepKind kind) {
-    ARENA_PUSH(build->arena, build->splitters, build->splitter_count, build->splitter_capacity) = (TokenizerStep){.kind = kind, .regex = NO_ID};
+    ARENA_PUSH(build->arena, build->splitters, build->splitter_count, build->splitter_capacity) =
+        (TokenizerStep){.kind = kind, .regex = NO_ID};
     return &build->splitters[build->splitter_count - 1];
 }
 
@@ -173,7 +181,8 @@ void build_byte_level(Build *build) {
         if (!build->pieces[id].length || !byte_level_decode(build, build->pieces[id], &bytes)) continue;
         build->pieces[id] = bytes;
         if (build->kinds[id] == TOKENIZER_NORMAL) build->texts[id] = bytes;
-        if (bytes.length == 1 && build->byte_ids[(unsigned char)bytes.bytes[0]] == NO_ID) build->byte_ids[(unsigned char)bytes.bytes[0]] = id;
+        if (bytes.length == 1 && build->byte_ids[(unsigned char)bytes.bytes[0]] == NO_ID)
+            build->byte_ids[(unsigned char)bytes.bytes[0]] = id;
     }
 }
 

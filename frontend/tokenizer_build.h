@@ -1,4 +1,5 @@
-// Inside tokenizer import: a tokenizer under construction, filled from a tokenizer.json or a .gguf, then packed into SECTION_TOKENIZER's bytes.
+// Inside tokenizer import: a tokenizer under construction, filled from a tokenizer.json or a .gguf, then packed into SECTION_TOKENIZER's
+// bytes.
 #ifndef TENON_FRONTEND_TOKENIZER_BUILD_H
 #define TENON_FRONTEND_TOKENIZER_BUILD_H
 

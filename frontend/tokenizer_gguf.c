@@ -1,5 +1,5 @@
-// Tokenizers of .gguf files. The metadata name a model ("gpt2", "llama", "bert", "t5") and, for byte-level BPE, a pre-tokenizer by name only:
-// what each name means is the table below.
+// Tokenizers of .gguf files. The metadata name a model ("gpt2", "llama", "bert", "t5") and, for byte-level BPE, a pre-tokenizer by name
+// only: what each name means is the table below.
 #include "frontend/tokenizer_build.h"
 
 #include <math.h>
@@ -10,7 +10,8 @@ enum { TYPE_NORMAL = 1, TYPE_UNKNOWN, TYPE_CONTROL, TYPE_USER, TYPE_UNUSED, TYPE
 #define SPACE_MARK "\xE2\x96\x81"                                        // U+2581, sentencepiece's space
 
 #define CONTRACTIONS "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-#define LLAMA3_PATTERN CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+#define LLAMA3_PATTERN                                                                                                                     \
+    CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 #define QWEN2_PATTERN CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 #define UPPER_WORD "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+"
 #define LOWER_WORD "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*"
@@ -23,19 +24,31 @@ typedef struct {
 } PreTokenizer;
 
 static const PreTokenizer pre_tokenizers[] = {
-    {"gpt-2 gpt2 phi-2 mpt olmo roberta-bpe jina-es jina-de jina-v2-es jina-v2-de jina-v2-code gigachat jais trillion granite-docling exaone4",
-     {BUILD_GPT2_PATTERN}, false, false},
+    {"gpt-2 gpt2 phi-2 mpt olmo roberta-bpe jina-es jina-de jina-v2-es jina-v2-de jina-v2-code gigachat jais trillion granite-docling "
+     "exaone4",
+     {BUILD_GPT2_PATTERN},
+     false,
+     false},
     {"smollm starcoder refact command-r codeshell exaone minerva-7b", {"\\p{N}", BUILD_GPT2_PATTERN}, false, false},
     {"llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral dbrx smaug-bpe midm-2.0", {LLAMA3_PATTERN}, true, false},
     {"qwen2 stablelm2 deepseek-r1-qwen megrez hunyuan-dense", {QWEN2_PATTERN}, false, true},
     {"gpt-4o llama4 o200k", {UPPER_WORD CONTRACTIONS "?|" LOWER_WORD CONTRACTIONS "?|\\p{N}{1,3}" CASED_REST}, false, false},
     {"tekken", {UPPER_WORD "|" LOWER_WORD "|\\p{N}" CASED_REST}, true, false},
-    {"deepseek-coder", {"[\\r\\n]", "\\s?\\p{L}+", "\\s?\\p{P}+", "[\\x{4E00}-\\x{9FA5}\\x{800}-\\x{4E00}\\x{AC00}-\\x{D7FF}]+|\\p{N}"}, false, false},
-    {"deepseek-v3", {"\\p{N}{1,3}", "[\\x{4E00}-\\x{9FA5}\\x{3040}-\\x{309F}\\x{30A0}-\\x{30FF}]+",
-                     "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]*"
-                     "|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"}, false, false},
+    {"deepseek-coder",
+     {"[\\r\\n]", "\\s?\\p{L}+", "\\s?\\p{P}+", "[\\x{4E00}-\\x{9FA5}\\x{800}-\\x{4E00}\\x{AC00}-\\x{D7FF}]+|\\p{N}"},
+     false,
+     false},
+    {"deepseek-v3",
+     {"\\p{N}{1,3}", "[\\x{4E00}-\\x{9FA5}\\x{3040}-\\x{309F}\\x{30A0}-\\x{30FF}]+",
+      "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]*"
+      "|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"},
+     false,
+     false},
     {"falcon", {"[\\p{P}\\$\\+<=>\\^~\\|`]+", BUILD_GPT2_PATTERN, "[0-9][0-9][0-9]"}, false, false},
-    {"bloom poro-chat gpt3-finnish", {" ?[^(\\s|.,!?\xE2\x80\xA6\xE3\x80\x82\xEF\xBC\x8C\xE3\x80\x81\xE0\xA5\xA4\xDB\x94\xD8\x8C)]+"}, false, false},
+    {"bloom poro-chat gpt3-finnish",
+     {" ?[^(\\s|.,!?\xE2\x80\xA6\xE3\x80\x82\xEF\xBC\x8C\xE3\x80\x81\xE0\xA5\xA4\xDB\x94\xD8\x8C)]+"},
+     false,
+     false},
 };
 
 static bool listed(const char *names, const char *name) {
@@ -112,7 +125,8 @@ static bool read_pre_tokenizer(Build *build, const Gguf *gguf) {
         return false;
     }
     if (pre->nfc) build_normalizer(build, TOKENIZER_NFC);
-    if (says(gguf, "tokenizer.ggml.add_space_prefix", false)) build_splitter(build, TOKENIZER_PREFIX_SPACE)->text = build_string(build, piece_of(" "));
+    if (says(gguf, "tokenizer.ggml.add_space_prefix", false))
+        build_splitter(build, TOKENIZER_PREFIX_SPACE)->text = build_string(build, piece_of(" "));
     for (size_t i = 0; i < COUNT_OF(pre->patterns) && pre->patterns[i]; i++)
         if (!build_split(build, pre->patterns[i], TOKENIZER_ISOLATED)) return false;
     if (pre->whole_words) build->flags |= TOKENIZER_WHOLE_WORDS;
@@ -169,7 +183,8 @@ static void add_replace(Build *build, const char *text, const char *by) {
 
 static void spaces_in_texts(Build *build) {
     for (uint32_t id = 0; id < build->count; id++)
-        if (build->kinds[id] == TOKENIZER_NORMAL) build->texts[id] = piece_replace(build, build->texts[id], piece_of(SPACE_MARK), piece_of(" "));
+        if (build->kinds[id] == TOKENIZER_NORMAL)
+            build->texts[id] = piece_replace(build, build->texts[id], piece_of(SPACE_MARK), piece_of(" "));
 }
 
 // What normalization takes out of the text cannot be a piece of it: control tokens, byte tokens, unused ones.
@@ -229,7 +244,8 @@ static bool read_t5(Build *build, const Gguf *gguf) {
         step->regex = (uint32_t)regex;
         step->by = build_string(build, piece_of(" "));
     }
-    if (says(gguf, "tokenizer.ggml.add_space_prefix", true)) build_normalizer(build, TOKENIZER_PREPEND)->text = build_string(build, piece_of(SPACE_MARK));
+    if (says(gguf, "tokenizer.ggml.add_space_prefix", true))
+        build_normalizer(build, TOKENIZER_PREPEND)->text = build_string(build, piece_of(SPACE_MARK));
     add_replace(build, " ", SPACE_MARK);
     spaces_in_texts(build);
     if (build_byte_fallback(build)) build->flags |= TOKENIZER_BYTE_FALLBACK;
@@ -241,7 +257,8 @@ static bool read_t5(Build *build, const Gguf *gguf) {
 
 // Pieces that begin a word are written with sentencepiece's mark, the others without: back to ## for what goes on.
 static bool read_bert(Build *build) {
-    static const TokenizerStepKind steps[] = {TOKENIZER_CLEAN, TOKENIZER_SPACE_CHINESE, TOKENIZER_NFD, TOKENIZER_STRIP_ACCENTS, TOKENIZER_LOWERCASE};
+    static const TokenizerStepKind steps[] = {TOKENIZER_CLEAN, TOKENIZER_SPACE_CHINESE, TOKENIZER_NFD, TOKENIZER_STRIP_ACCENTS,
+                                              TOKENIZER_LOWERCASE};
     build->model = TOKENIZER_WORDPIECE;
     build->prefix = piece_of("##");
     build->longest_word = 100;

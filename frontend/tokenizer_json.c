@@ -104,12 +104,13 @@ static bool read_bpe(Build *build, json_t *model) {
     json_array_foreach(json_object_get(model, "merges"), i, merge) {
         Piece a, b;
         if (!split_merge(build, merge, &a, &b)) return build_fail(build, "merge %zu is not two pieces", i);
-        uint32_t left = build_find(build, a), right = build_find(build, b), drop = b.length > build->prefix.length ? build->prefix.length : 0;
+        uint32_t left = build_find(build, a), right = build_find(build, b),
+                 drop = b.length > build->prefix.length ? build->prefix.length : 0;
         Piece rest = {b.bytes + drop, b.length - drop};
         uint32_t id = build_find(build, piece_join(build, a, rest, (Piece){0}));
         if (left == NO_ID || right == NO_ID || id == NO_ID)
-            return build_fail(build, "merge %zu (\"%.*s\" and \"%.*s\") is not made of tokens", i, (int)(a.length < 40 ? a.length : 40), a.bytes,
-                              (int)(b.length < 40 ? b.length : 40), b.bytes);
+            return build_fail(build, "merge %zu (\"%.*s\" and \"%.*s\") is not made of tokens", i, (int)(a.length < 40 ? a.length : 40),
+                              a.bytes, (int)(b.length < 40 ? b.length : 40), b.bytes);
         build_merge(build, left, right, (uint32_t)i, id);
     }
     return true;
@@ -149,7 +150,8 @@ static bool read_model(Build *build, json_t *model, json_t *added) {
     if (!strcmp(type, "BPE")) return read_bpe(build, model);
     if (!strcmp(type, "Unigram")) return read_unigram(build, model);
     if (!strcmp(type, "WordPiece")) return read_wordpiece(build, model);
-    if (strcmp(type, "WordLevel")) return build_fail(build, "the tokenizer model \"%.40s\" is not supported (BPE, Unigram, WordPiece and WordLevel are)", type);
+    if (strcmp(type, "WordLevel"))
+        return build_fail(build, "the tokenizer model \"%.40s\" is not supported (BPE, Unigram, WordPiece and WordLevel are)", type);
     build->model = TOKENIZER_WORDLEVEL;
     build->unk = build_find(build, text_of(build, json_object_get(model, "unk_token")));
     return true;
@@ -168,7 +170,8 @@ static void lowercase_ascii(Build *build, Piece *piece) {
 static Piece normalized(Build *build, Piece content) {
     for (int i = 0; i < build->normalizer_count; i++) {
         const TokenizerStep *step = &build->normalizers[i];
-        Piece text = {build->strings.data + step->text.offset, step->text.length}, by = {build->strings.data + step->by.offset, step->by.length};
+        Piece text = {build->strings.data + step->text.offset, step->text.length},
+              by = {build->strings.data + step->by.offset, step->by.length};
         if (step->kind == TOKENIZER_LOWERCASE) lowercase_ascii(build, &content);
         else if (step->kind == TOKENIZER_PREPEND) content = piece_join(build, text, content, (Piece){0});
         else if (step->kind == TOKENIZER_REPLACE) content = piece_replace(build, content, text, by);
@@ -177,8 +180,13 @@ static Piece normalized(Build *build, Piece content) {
 }
 
 static bool read_added(Build *build, json_t *added) {
-    static const struct { const char *name; uint32_t flag; } flags[] = {{"special", TOKENIZER_ADDED_SPECIAL}, {"lstrip", TOKENIZER_LSTRIP},
-                                                                        {"rstrip", TOKENIZER_RSTRIP}, {"single_word", TOKENIZER_SINGLE_WORD}};
+    static const struct {
+        const char *name;
+        uint32_t flag;
+    } flags[] = {{"special", TOKENIZER_ADDED_SPECIAL},
+                 {"lstrip", TOKENIZER_LSTRIP},
+                 {"rstrip", TOKENIZER_RSTRIP},
+                 {"single_word", TOKENIZER_SINGLE_WORD}};
     size_t i;
     json_t *token;
     json_array_foreach(added, i, token) {
@@ -235,7 +243,8 @@ static uint32_t token_id(Build *build, json_t *token) {
     if (json_is_object(token)) token = json_object_get(token, "content");
     Piece text = text_of(build, token);
     for (int i = 0; text.bytes && i < build->added_count; i++)
-        if (build->added[i].content.length == text.length && !memcmp(build->added[i].content.bytes, text.bytes, text.length)) return build->added[i].id;
+        if (build->added[i].content.length == text.length && !memcmp(build->added[i].content.bytes, text.bytes, text.length))
+            return build->added[i].id;
     return build_find(build, text);
 }
 
@@ -247,7 +256,8 @@ static void id_or_ids(Build *build, json_t *value) {
 }
 
 void build_json_specials(Build *build) {
-    static const char *const texts[] = {"tokenizer_config.json", "special_tokens_map.json"}, *const ids[] = {"generation_config.json", "config.json"};
+    static const char *const texts[] = {"tokenizer_config.json", "special_tokens_map.json"}, *const ids[] = {"generation_config.json",
+                                                                                                             "config.json"};
     for (size_t i = 0; i < COUNT_OF(texts); i++) {
         json_t *root = beside(build, texts[i]);
         if (build->bos == NO_ID) build->bos = token_id(build, json_object_get(root, "bos_token"));

@@ -1,5 +1,5 @@
-// tokenizer.json, around the model: normalizers and pre-tokenizers become steps, most of them splits at a regex; decoders are applied to the
-// vocabulary once, so that decoding is only concatenation; post-processors become the ids before and after a text.
+// tokenizer.json, around the model: normalizers and pre-tokenizers become steps, most of them splits at a regex; decoders are applied to
+// the vocabulary once, so that decoding is only concatenation; post-processors become the ids before and after a text.
 #include "frontend/tokenizer_build.h"
 
 #include <string.h>
@@ -64,7 +64,8 @@ static bool read_charsmap(Build *build, json_t *step) {
     if (json_is_null(map) || (json_is_string(map) && !json_string_length(map))) return true;
     if (build->charsmap.bytes) return build_fail(build, "two precompiled character maps are not supported");
     uint32_t array;
-    if (!json_is_string(map) || !base64(build, json_string_value(map), json_string_length(map), &build->charsmap) || build->charsmap.length < 4)
+    if (!json_is_string(map) || !base64(build, json_string_value(map), json_string_length(map), &build->charsmap) ||
+        build->charsmap.length < 4)
         return build_fail(build, "the precompiled character map is damaged");
     memcpy(&array, build->charsmap.bytes, 4);
     if (array % 4 || array > build->charsmap.length - 4) return build_fail(build, "the precompiled character map is damaged");
@@ -95,12 +96,20 @@ static void read_bert_normalizer(Build *build, json_t *step) {
 }
 
 static bool read_normalizer(Build *build, json_t *step, int depth) {
-    static const struct { const char *name; TokenizerStepKind kind; } plain[] = {
-        {"NFC", TOKENIZER_NFC}, {"NFD", TOKENIZER_NFD}, {"NFKC", TOKENIZER_NFKC}, {"NFKD", TOKENIZER_NFKD}, {"Lowercase", TOKENIZER_LOWERCASE},
-        {"StripAccents", TOKENIZER_STRIP_ACCENTS}, {"Nmt", TOKENIZER_NMT}};
+    static const struct {
+        const char *name;
+        TokenizerStepKind kind;
+    } plain[] = {{"NFC", TOKENIZER_NFC},
+                 {"NFD", TOKENIZER_NFD},
+                 {"NFKC", TOKENIZER_NFKC},
+                 {"NFKD", TOKENIZER_NFKD},
+                 {"Lowercase", TOKENIZER_LOWERCASE},
+                 {"StripAccents", TOKENIZER_STRIP_ACCENTS},
+                 {"Nmt", TOKENIZER_NMT}};
     if (!step || json_is_null(step)) return true;
     const char *type = type_of(step);
-    if (depth > MOST_NESTING || build->normalizer_count > MOST_STEPS - 8) return build_fail(build, "the tokenizer has too many normalizers");
+    if (depth > MOST_NESTING || build->normalizer_count > MOST_STEPS - 8)
+        return build_fail(build, "the tokenizer has too many normalizers");
     for (size_t i = 0; i < COUNT_OF(plain); i++)
         if (!strcmp(type, plain[i].name)) {
             build_normalizer(build, plain[i].kind)->flags = plain[i].kind == TOKENIZER_STRIP_ACCENTS;
@@ -116,7 +125,8 @@ static bool read_normalizer(Build *build, json_t *step, int depth) {
     if (!strcmp(type, "Replace")) return read_replace(build, step);
     if (!strcmp(type, "Precompiled")) return read_charsmap(build, step);
     if (!strcmp(type, "Prepend")) build_normalizer(build, TOKENIZER_PREPEND)->text = build_string(build, piece_at(step, "prepend", ""));
-    else if (!strcmp(type, "Strip")) build_normalizer(build, TOKENIZER_STRIP)->flags = truth(step, "strip_left", true) + 2u * truth(step, "strip_right", true);
+    else if (!strcmp(type, "Strip"))
+        build_normalizer(build, TOKENIZER_STRIP)->flags = truth(step, "strip_left", true) + 2u * truth(step, "strip_right", true);
     else if (!strcmp(type, "BertNormalizer")) read_bert_normalizer(build, step);
     else if (!strcmp(type, "ByteLevel")) build->flags |= TOKENIZER_BYTES;
     else return build_fail(build, "the normalizer \"%.40s\" is not supported", type);
@@ -185,7 +195,8 @@ static bool read_pre_tokenizer(Build *build, json_t *step, int depth) {
     if (!step || json_is_null(step)) return true;
     const char *type = type_of(step);
     uint32_t flags;
-    if (depth > MOST_NESTING || build->splitter_count > MOST_STEPS - 8) return build_fail(build, "the tokenizer has too many pre-tokenizers");
+    if (depth > MOST_NESTING || build->splitter_count > MOST_STEPS - 8)
+        return build_fail(build, "the tokenizer has too many pre-tokenizers");
     if (!strcmp(type, "Sequence")) {
         size_t i;
         json_t *item;
@@ -197,10 +208,13 @@ static bool read_pre_tokenizer(Build *build, json_t *step, int depth) {
     if (!strcmp(type, "ByteLevel")) return read_byte_level(build, step);
     if (!strcmp(type, "Split")) return read_split(build, step);
     if (!strcmp(type, "Metaspace")) return read_metaspace(build, step);
-    if (!strcmp(type, "Whitespace")) return build_split(build, "[\\w\\x{200C}\\x{200D}]+|[^\\w\\s\\x{200C}\\x{200D}]+", TOKENIZER_REMOVED | TOKENIZER_INVERT);
+    if (!strcmp(type, "Whitespace"))
+        return build_split(build, "[\\w\\x{200C}\\x{200D}]+|[^\\w\\s\\x{200C}\\x{200D}]+", TOKENIZER_REMOVED | TOKENIZER_INVERT);
     if (!strcmp(type, "WhitespaceSplit")) return build_split(build, "\\s", TOKENIZER_REMOVED);
-    if (!strcmp(type, "BertPreTokenizer")) return build_split(build, "\\s", TOKENIZER_REMOVED) && build_split(build, PUNCTUATION, TOKENIZER_ISOLATED);
-    if (!strcmp(type, "Digits")) return build_split(build, "\\p{N}", truth(step, "individual_digits", false) ? TOKENIZER_ISOLATED : TOKENIZER_CONTIGUOUS);
+    if (!strcmp(type, "BertPreTokenizer"))
+        return build_split(build, "\\s", TOKENIZER_REMOVED) && build_split(build, PUNCTUATION, TOKENIZER_ISOLATED);
+    if (!strcmp(type, "Digits"))
+        return build_split(build, "\\p{N}", truth(step, "individual_digits", false) ? TOKENIZER_ISOLATED : TOKENIZER_CONTIGUOUS);
     if (!strcmp(type, "Punctuation")) return behaviour_of(build, step, "Isolated", &flags) && build_split(build, PUNCTUATION, flags);
     if (!strcmp(type, "FixedLength")) return read_fixed_length(build, step);
     if (strcmp(type, "CharDelimiterSplit")) return build_fail(build, "the pre-tokenizer \"%.40s\" is not supported", type);
@@ -214,7 +228,8 @@ bool build_json_steps(Build *build, json_t *root) {
     if (!read_normalizer(build, json_object_get(root, "normalizer"), 0)) return false;
     bool bytes_already = build->flags & TOKENIZER_BYTES;
     json_t *pre = json_object_get(root, "pre_tokenizer");
-    if (bytes_already && pre && !json_is_null(pre)) return build_fail(build, "a pre-tokenizer after the normalizer ByteLevel is not supported");
+    if (bytes_already && pre && !json_is_null(pre))
+        return build_fail(build, "a pre-tokenizer after the normalizer ByteLevel is not supported");
     if (!read_pre_tokenizer(build, pre, 0)) return false;
     if (build->flags & TOKENIZER_BYTES) build_byte_level(build);
     return true;
@@ -293,7 +308,8 @@ static bool read_decoder(Build *build, json_t *decoder, int depth) {
 
 bool build_json_decoder(Build *build, json_t *decoder) {
     if (decoder && !json_is_null(decoder)) return read_decoder(build, decoder, 0);
-    if (!(build->flags & TOKENIZER_BYTES)) build_wordpiece_texts(build, (Piece){0}, false);       // without a decoder, tokens are joined by spaces
+    if (!(build->flags & TOKENIZER_BYTES))
+        build_wordpiece_texts(build, (Piece){0}, false); // without a decoder, tokens are joined by spaces
     return true;
 }
 
@@ -339,7 +355,8 @@ static bool read_post(Build *build, json_t *post, int depth) {
     }
     if (!strcmp(type, "ByteLevel")) return true;                                             // it only moves offsets
     if (!strcmp(type, "TemplateProcessing")) return read_template(build, post);
-    if (strcmp(type, "BertProcessing") && strcmp(type, "RobertaProcessing")) return build_fail(build, "the post-processor \"%.40s\" is not supported", type);
+    if (strcmp(type, "BertProcessing") && strcmp(type, "RobertaProcessing"))
+        return build_fail(build, "the post-processor \"%.40s\" is not supported", type);
     return add_surrounding(build, json_array_get(json_object_get(post, "cls"), 1), true)
         && add_surrounding(build, json_array_get(json_object_get(post, "sep"), 1), false);
 }

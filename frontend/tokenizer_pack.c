@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-// ---- tries: sorted keys, nodes in breadth-first order, so that the children of a node stand together after it -----------------------------
+// ---- tries: sorted keys; nodes in breadth-first order, so that the children of a node stand together after it ----
 
 typedef struct { Piece key; uint32_t value; } TrieKey;
 typedef struct { TokenizerNode *nodes; uint32_t count; } PackedTrie;
@@ -25,7 +25,9 @@ static PackedTrie pack_trie(Build *build, TrieKey *keys, uint32_t count) {
     for (uint32_t i = 0; i < count; i++) {                             // one node for each byte that the key before does not share
         uint32_t shared = 0;
         if (i)
-            while (shared < keys[i].key.length && shared < keys[i - 1].key.length && keys[i].key.bytes[shared] == keys[i - 1].key.bytes[shared]) shared++;
+            while (shared < keys[i].key.length && shared < keys[i - 1].key.length &&
+                   keys[i].key.bytes[shared] == keys[i - 1].key.bytes[shared])
+                shared++;
         most += keys[i].key.length - shared;
     }
     PackedTrie trie = {ARENA_ARRAY(build->arena, TokenizerNode, most), 1};
@@ -73,7 +75,8 @@ static PackedTrie pack_added(Build *build, bool normalized) {
     TrieKey *keys = ARENA_ARRAY(build->arena, TrieKey, build->added_count);
     uint32_t count = 0;
     for (int i = 0; i < build->added_count; i++)
-        if (build->added[i].normalized == normalized && build->added[i].content.length) keys[count++] = (TrieKey){build->added[i].content, (uint32_t)i};
+        if (build->added[i].normalized == normalized && build->added[i].content.length)
+            keys[count++] = (TrieKey){build->added[i].content, (uint32_t)i};
     return count ? pack_trie(build, keys, count) : (PackedTrie){0};
 }
 
@@ -149,8 +152,15 @@ static void add_programs(Build *build, Text *out, size_t start) {
 
 bool build_pack(Build *build, Text *out) {
     size_t start = out->length;
-    TokenizerHeader header = {.version = TOKENIZER_VERSION, .model = build->model, .flags = build->flags, .count = build->count, .unk = build->unk,
-                              .bos = build->bos, .eos = build->eos, .longest_word = build->longest_word, .unk_score = build->unk_score};
+    TokenizerHeader header = {.version = TOKENIZER_VERSION,
+                              .model = build->model,
+                              .flags = build->flags,
+                              .count = build->count,
+                              .unk = build->unk,
+                              .bos = build->bos,
+                              .eos = build->eos,
+                              .longest_word = build->longest_word,
+                              .unk_score = build->unk_score};
     memcpy(header.magic, TOKENIZER_MAGIC, sizeof header.magic);
     header.prefix = build_string(build, build->prefix);
     header.suffix = build_string(build, build->suffix);

@@ -1,8 +1,9 @@
 // Regular expressions of pre-tokenizers, compiled for the run time's backtracking machine (runtime/tokenizer_format.h).
 //
-// The syntax is that of Oniguruma, which tokenizer.json files are written for, as far as such patterns use it: alternation, groups, (?i:), classes
-// with \p{…}, nesting and &&, greedy, lazy and possessive quantifiers, look-ahead, look-behind of fixed width, anchors. Everything else is an error
-// that names what is not supported. A pattern is parsed into a small tree first, because quantifiers have to know what they repeat.
+// The syntax is that of Oniguruma, which tokenizer.json files are written for, as far as such patterns use it: alternation, groups, (?i:),
+// classes with \p{…}, nesting and &&, greedy, lazy and possessive quantifiers, look-ahead, look-behind of fixed width, anchors. Everything
+// else is an error that names what is not supported. A pattern is parsed into a small tree first, because quantifiers have to know what
+// they repeat.
 #include "frontend/tokenizer_build.h"
 
 #include <string.h>
@@ -28,8 +29,8 @@ typedef struct {
 
 static bool fail(Parser *p, const char *what) {
     if (!p->failed)
-        build_fail(p->build, "a pattern of the tokenizer cannot be compiled: %s at column %d of \"%.*s\"", what, (int)(p->at - p->pattern) + 1,
-                   (int)(p->end - p->pattern > 400 ? 400 : p->end - p->pattern), p->pattern);
+        build_fail(p->build, "a pattern of the tokenizer cannot be compiled: %s at column %d of \"%.*s\"", what,
+                   (int)(p->at - p->pattern) + 1, (int)(p->end - p->pattern > 400 ? 400 : p->end - p->pattern), p->pattern);
     p->failed = true;
     return false;
 }
@@ -41,7 +42,9 @@ static RxNode *node_new(Parser *p, NodeKind kind, uint32_t a) {
     return node;
 }
 
-static void node_add(Parser *p, RxNode *node, RxNode *item) { ARENA_PUSH(p->build->arena, node->items, node->count, node->capacity) = item; }
+static void node_add(Parser *p, RxNode *node, RxNode *item) {
+    ARENA_PUSH(p->build->arena, node->items, node->count, node->capacity) = item;
+}
 
 static bool accept(Parser *p, const char *text) {
     size_t length = strlen(text);
@@ -70,42 +73,107 @@ static uint32_t next_code(Parser *p) {
 enum { LU = 1, LL, LT, LM, LO, MN, MC, ME, ND, NL, NO, PC, PD, PS, PE, PI, PF, PO, SM, SC, SK, SO, ZS, ZL, ZP, CC, CF, CS, CO };
 #define BITS(from, to) ((2u << (to)) - (1u << (from)))
 
-static const struct { const char *name; uint32_t categories; } categories[] = {
-    {"L", BITS(LU, LO)}, {"Letter", BITS(LU, LO)}, {"Lu", 1u << LU}, {"UppercaseLetter", 1u << LU}, {"Ll", 1u << LL}, {"LowercaseLetter", 1u << LL},
-    {"Lt", 1u << LT}, {"TitlecaseLetter", 1u << LT}, {"Lm", 1u << LM}, {"ModifierLetter", 1u << LM}, {"Lo", 1u << LO}, {"OtherLetter", 1u << LO},
-    {"L&", BITS(LU, LT)}, {"LC", BITS(LU, LT)}, {"M", BITS(MN, ME)}, {"Mark", BITS(MN, ME)}, {"Mn", 1u << MN}, {"NonspacingMark", 1u << MN},
-    {"Mc", 1u << MC}, {"SpacingMark", 1u << MC}, {"Me", 1u << ME}, {"EnclosingMark", 1u << ME}, {"N", BITS(ND, NO)}, {"Number", BITS(ND, NO)},
-    {"Nd", 1u << ND}, {"DecimalNumber", 1u << ND}, {"Digit", 1u << ND}, {"Nl", 1u << NL}, {"LetterNumber", 1u << NL}, {"No", 1u << NO},
-    {"OtherNumber", 1u << NO}, {"P", BITS(PC, PO)}, {"Punct", BITS(PC, PO)}, {"Punctuation", BITS(PC, PO)}, {"Pc", 1u << PC}, {"Pd", 1u << PD},
-    {"Ps", 1u << PS}, {"Pe", 1u << PE}, {"Pi", 1u << PI}, {"Pf", 1u << PF}, {"Po", 1u << PO}, {"S", BITS(SM, SO)}, {"Symbol", BITS(SM, SO)},
-    {"Sm", 1u << SM}, {"Sc", 1u << SC}, {"Sk", 1u << SK}, {"So", 1u << SO}, {"Z", BITS(ZS, ZP)}, {"Separator", BITS(ZS, ZP)}, {"Zs", 1u << ZS},
-    {"Zl", 1u << ZL}, {"Zp", 1u << ZP}, {"C", BITS(CC, CO) | 1u}, {"Other", BITS(CC, CO) | 1u}, {"Cc", 1u << CC}, {"Cf", 1u << CF}, {"Cs", 1u << CS},
-    {"Co", 1u << CO}, {"Cn", 1u}, {"Any", BITS(0, CO)},
+static const struct {
+    const char *name;
+    uint32_t categories;
+} categories[] = {
+    {"L", BITS(LU, LO)},
+    {"Letter", BITS(LU, LO)},
+    {"Lu", 1u << LU},
+    {"UppercaseLetter", 1u << LU},
+    {"Ll", 1u << LL},
+    {"LowercaseLetter", 1u << LL},
+    {"Lt", 1u << LT},
+    {"TitlecaseLetter", 1u << LT},
+    {"Lm", 1u << LM},
+    {"ModifierLetter", 1u << LM},
+    {"Lo", 1u << LO},
+    {"OtherLetter", 1u << LO},
+    {"L&", BITS(LU, LT)},
+    {"LC", BITS(LU, LT)},
+    {"M", BITS(MN, ME)},
+    {"Mark", BITS(MN, ME)},
+    {"Mn", 1u << MN},
+    {"NonspacingMark", 1u << MN},
+    {"Mc", 1u << MC},
+    {"SpacingMark", 1u << MC},
+    {"Me", 1u << ME},
+    {"EnclosingMark", 1u << ME},
+    {"N", BITS(ND, NO)},
+    {"Number", BITS(ND, NO)},
+    {"Nd", 1u << ND},
+    {"DecimalNumber", 1u << ND},
+    {"Digit", 1u << ND},
+    {"Nl", 1u << NL},
+    {"LetterNumber", 1u << NL},
+    {"No", 1u << NO},
+    {"OtherNumber", 1u << NO},
+    {"P", BITS(PC, PO)},
+    {"Punct", BITS(PC, PO)},
+    {"Punctuation", BITS(PC, PO)},
+    {"Pc", 1u << PC},
+    {"Pd", 1u << PD},
+    {"Ps", 1u << PS},
+    {"Pe", 1u << PE},
+    {"Pi", 1u << PI},
+    {"Pf", 1u << PF},
+    {"Po", 1u << PO},
+    {"S", BITS(SM, SO)},
+    {"Symbol", BITS(SM, SO)},
+    {"Sm", 1u << SM},
+    {"Sc", 1u << SC},
+    {"Sk", 1u << SK},
+    {"So", 1u << SO},
+    {"Z", BITS(ZS, ZP)},
+    {"Separator", BITS(ZS, ZP)},
+    {"Zs", 1u << ZS},
+    {"Zl", 1u << ZL},
+    {"Zp", 1u << ZP},
+    {"C", BITS(CC, CO) | 1u},
+    {"Other", BITS(CC, CO) | 1u},
+    {"Cc", 1u << CC},
+    {"Cf", 1u << CF},
+    {"Cs", 1u << CS},
+    {"Co", 1u << CO},
+    {"Cn", 1u},
+    {"Any", BITS(0, CO)},
 };
 
 // Sets that are no union of categories. Scripts are those that pre-tokenizers name.
 static const uint32_t spaces[] = {9, 13, 32, 32, 0x85, 0x85, 0xA0, 0xA0, 0x1680, 0x1680, 0x2000, 0x200A, 0x2028, 0x2029, 0x202F, 0x202F,
                                   0x205F, 0x205F, 0x3000, 0x3000};
 static const uint32_t circled[] = {0x24B6, 0x24E9, 0x1F130, 0x1F149, 0x1F150, 0x1F169, 0x1F170, 0x1F189};    // letters of category So
-static const uint32_t han[] = {
-    0x2E80, 0x2E99, 0x2E9B, 0x2EF3, 0x2F00, 0x2FD5, 0x3005, 0x3005, 0x3007, 0x3007, 0x3021, 0x3029, 0x3038, 0x303B, 0x3400, 0x4DBF, 0x4E00, 0x9FFF,
-    0xF900, 0xFA6D, 0xFA70, 0xFAD9, 0x16FE2, 0x16FE3, 0x16FF0, 0x16FF1, 0x20000, 0x2A6DF, 0x2A700, 0x2B739, 0x2B740, 0x2B81D, 0x2B820, 0x2CEA1,
-    0x2CEB0, 0x2EBE0, 0x2EBF0, 0x2EE5D, 0x2F800, 0x2FA1D, 0x30000, 0x3134A, 0x31350, 0x323AF};
+static const uint32_t han[] = {0x2E80,  0x2E99,  0x2E9B,  0x2EF3,  0x2F00,  0x2FD5,  0x3005,  0x3005,  0x3007,  0x3007,  0x3021,
+                               0x3029,  0x3038,  0x303B,  0x3400,  0x4DBF,  0x4E00,  0x9FFF,  0xF900,  0xFA6D,  0xFA70,  0xFAD9,
+                               0x16FE2, 0x16FE3, 0x16FF0, 0x16FF1, 0x20000, 0x2A6DF, 0x2A700, 0x2B739, 0x2B740, 0x2B81D, 0x2B820,
+                               0x2CEA1, 0x2CEB0, 0x2EBE0, 0x2EBF0, 0x2EE5D, 0x2F800, 0x2FA1D, 0x30000, 0x3134A, 0x31350, 0x323AF};
 static const uint32_t hiragana[] = {0x3041, 0x3096, 0x309D, 0x309F, 0x1B001, 0x1B11F, 0x1B132, 0x1B132, 0x1B150, 0x1B152, 0x1F200, 0x1F200};
-static const uint32_t katakana[] = {0x30A1, 0x30FA, 0x30FD, 0x30FF, 0x31F0, 0x31FF, 0x32D0, 0x32FE, 0x3300, 0x3357, 0xFF66, 0xFF6F, 0xFF71, 0xFF9D,
-                                    0x1AFF0, 0x1AFF3, 0x1AFF5, 0x1AFFB, 0x1AFFD, 0x1AFFE, 0x1B000, 0x1B000, 0x1B120, 0x1B122, 0x1B155, 0x1B155,
-                                    0x1B164, 0x1B167};
-static const uint32_t hangul[] = {0x1100, 0x11FF, 0x302E, 0x302F, 0x3131, 0x318E, 0x3200, 0x321E, 0x3260, 0x327E, 0xA960, 0xA97C, 0xAC00, 0xD7A3,
-                                  0xD7B0, 0xD7C6, 0xD7CB, 0xD7FB, 0xFFA0, 0xFFBE, 0xFFC2, 0xFFC7, 0xFFCA, 0xFFCF, 0xFFD2, 0xFFD7, 0xFFDA, 0xFFDC};
+static const uint32_t katakana[] = {0x30A1,  0x30FA,  0x30FD,  0x30FF,  0x31F0,  0x31FF,  0x32D0,  0x32FE,  0x3300,  0x3357,
+                                    0xFF66,  0xFF6F,  0xFF71,  0xFF9D,  0x1AFF0, 0x1AFF3, 0x1AFF5, 0x1AFFB, 0x1AFFD, 0x1AFFE,
+                                    0x1B000, 0x1B000, 0x1B120, 0x1B122, 0x1B155, 0x1B155, 0x1B164, 0x1B167};
+static const uint32_t hangul[] = {0x1100, 0x11FF, 0x302E, 0x302F, 0x3131, 0x318E, 0x3200, 0x321E, 0x3260, 0x327E,
+                                  0xA960, 0xA97C, 0xAC00, 0xD7A3, 0xD7B0, 0xD7C6, 0xD7CB, 0xD7FB, 0xFFA0, 0xFFBE,
+                                  0xFFC2, 0xFFC7, 0xFFCA, 0xFFCF, 0xFFD2, 0xFFD7, 0xFFDA, 0xFFDC};
 static const uint32_t ascii[] = {0, 127};
 static const uint32_t hex[] = {'0', '9', 'A', 'F', 'a', 'f'};
 #define WORD_CATEGORIES (BITS(LU, LO) | BITS(MN, ME) | 1u << ND | 1u << NL | 1u << PC)
 
-static const struct { const char *name; uint32_t categories; const uint32_t *ranges; int words; } sets[] = {
-    {"Space", 0, spaces, COUNT_OF(spaces)}, {"WhiteSpace", 0, spaces, COUNT_OF(spaces)}, {"Word", WORD_CATEGORIES, circled, COUNT_OF(circled)},
-    {"Alnum", BITS(LU, LO) | BITS(MN, ME) | 1u << ND | 1u << NL, circled, COUNT_OF(circled)}, {"ASCII", 0, ascii, COUNT_OF(ascii)},
-    {"XDigit", 0, hex, COUNT_OF(hex)}, {"Han", 0, han, COUNT_OF(han)}, {"Hiragana", 0, hiragana, COUNT_OF(hiragana)},
-    {"Katakana", 0, katakana, COUNT_OF(katakana)}, {"Hangul", 0, hangul, COUNT_OF(hangul)},
+static const struct {
+    const char *name;
+    uint32_t categories;
+    const uint32_t *ranges;
+    int words;
+} sets[] = {
+    {"Space", 0, spaces, COUNT_OF(spaces)},
+    {"WhiteSpace", 0, spaces, COUNT_OF(spaces)},
+    {"Word", WORD_CATEGORIES, circled, COUNT_OF(circled)},
+    {"Alnum", BITS(LU, LO) | BITS(MN, ME) | 1u << ND | 1u << NL, circled, COUNT_OF(circled)},
+    {"ASCII", 0, ascii, COUNT_OF(ascii)},
+    {"XDigit", 0, hex, COUNT_OF(hex)},
+    {"Han", 0, han, COUNT_OF(han)},
+    {"Hiragana", 0, hiragana, COUNT_OF(hiragana)},
+    {"Katakana", 0, katakana, COUNT_OF(katakana)},
+    {"Hangul", 0, hangul, COUNT_OF(hangul)},
 };
 
 static void add_range(Parser *p, TokenizerClass *c, uint32_t from, uint32_t to) {
@@ -354,7 +422,10 @@ static RxNode *parse_group(Parser *p) {
 }
 
 static RxNode *parse_escape(Parser *p) {
-    static const struct { char letter; RegexOp op; } asserts[] = {{'A', RX_START}, {'z', RX_END}, {'Z', RX_END_NEWLINE}, {'b', RX_WORD}, {'B', RX_NOT_WORD}};
+    static const struct {
+        char letter;
+        RegexOp op;
+    } asserts[] = {{'A', RX_START}, {'z', RX_END}, {'Z', RX_END_NEWLINE}, {'b', RX_WORD}, {'B', RX_NOT_WORD}};
     TokenizerClass c;
     if (class_escape(p, &c)) return class_node(p, c);
     for (size_t i = 0; p->at < p->end && i < COUNT_OF(asserts); i++)

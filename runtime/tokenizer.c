@@ -10,12 +10,27 @@
 enum { MOST_IDS = 1 << 24, MOST_CLASSES = 4096 };
 
 static const unsigned char element_bytes[TOKENIZER_PARTS] = {
-    [TOKENIZER_TEXT_INDEX] = 4, [TOKENIZER_TEXT] = 1, [TOKENIZER_KINDS] = 1, [TOKENIZER_TRIE] = sizeof(TokenizerNode),
-    [TOKENIZER_RAW_TRIE] = sizeof(TokenizerNode), [TOKENIZER_ADDED_TRIE] = sizeof(TokenizerNode), [TOKENIZER_ADDED] = sizeof(TokenizerAdded),
-    [TOKENIZER_MERGE_INDEX] = 4, [TOKENIZER_MERGES] = sizeof(TokenizerMerge), [TOKENIZER_SCORES] = 8, [TOKENIZER_BYTE_IDS] = 4,
-    [TOKENIZER_NORMALIZERS] = sizeof(TokenizerStep), [TOKENIZER_SPLITTERS] = sizeof(TokenizerStep),
-    [TOKENIZER_REGEXES] = sizeof(TokenizerRegex), [TOKENIZER_CODE] = 4, [TOKENIZER_CLASSES] = sizeof(TokenizerClass),
-    [TOKENIZER_RANGES] = 8, [TOKENIZER_STRINGS] = 1, [TOKENIZER_CHARSMAP] = 1, [TOKENIZER_PREFIX] = 4, [TOKENIZER_SUFFIX] = 4,
+    [TOKENIZER_TEXT_INDEX] = 4,
+    [TOKENIZER_TEXT] = 1,
+    [TOKENIZER_KINDS] = 1,
+    [TOKENIZER_TRIE] = sizeof(TokenizerNode),
+    [TOKENIZER_RAW_TRIE] = sizeof(TokenizerNode),
+    [TOKENIZER_ADDED_TRIE] = sizeof(TokenizerNode),
+    [TOKENIZER_ADDED] = sizeof(TokenizerAdded),
+    [TOKENIZER_MERGE_INDEX] = 4,
+    [TOKENIZER_MERGES] = sizeof(TokenizerMerge),
+    [TOKENIZER_SCORES] = 8,
+    [TOKENIZER_BYTE_IDS] = 4,
+    [TOKENIZER_NORMALIZERS] = sizeof(TokenizerStep),
+    [TOKENIZER_SPLITTERS] = sizeof(TokenizerStep),
+    [TOKENIZER_REGEXES] = sizeof(TokenizerRegex),
+    [TOKENIZER_CODE] = 4,
+    [TOKENIZER_CLASSES] = sizeof(TokenizerClass),
+    [TOKENIZER_RANGES] = 8,
+    [TOKENIZER_STRINGS] = 1,
+    [TOKENIZER_CHARSMAP] = 1,
+    [TOKENIZER_PREFIX] = 4,
+    [TOKENIZER_SUFFIX] = 4,
     [TOKENIZER_ENDS] = 4,
 };
 

@@ -11,7 +11,8 @@
 
 typedef struct Tokenizer Tokenizer;
 
-// `bytes` (aligned to 8) are used in place and must outlive the tokenizer. Everything in them is checked here. NULL with a message when they are damaged.
+// `bytes` (aligned to 8) are used in place and must outlive the tokenizer. Everything in them is checked here. NULL with a message when
+// they are damaged.
 Tokenizer *tokenizer_open(const void *bytes, size_t length, char *error, size_t error_size);
 void tokenizer_close(Tokenizer *tokenizer);                  // NULL is allowed
 

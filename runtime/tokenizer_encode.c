@@ -1,5 +1,5 @@
-// Encoding: added tokens are cut out of the text, the rest is normalized, added tokens that live in normalized text are cut out of that, and
-// what remains is split into words, each of which goes to the model. Decoding is the pieces' bytes, one after the other.
+// Encoding: added tokens are cut out of the text, the rest is normalized, added tokens that live in normalized text are cut out of that,
+// and what remains is split into words, each of which goes to the model. Decoding is the pieces' bytes, one after the other.
 #include "runtime/tokenizer_internal.h"
 
 #include <stdio.h>

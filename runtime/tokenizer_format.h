@@ -2,7 +2,8 @@
 //
 // A text becomes ids in four stages, each of them data: added tokens are cut out; the rest is normalized by a list of steps, cut into words
 // by another list of steps, and each word is given to the model (BPE, Unigram, WordPiece, WordLevel). All family lore (which regex, which
-// normalizer) is resolved when the bytes are written: here are only tries, tables and small programs. Little-endian, every part aligned to 8.
+// normalizer) is resolved when the bytes are written: here are only tries, tables and small programs. Little-endian, every part aligned
+// to 8.
 #ifndef TENON_RUNTIME_TOKENIZER_FORMAT_H
 #define TENON_RUNTIME_TOKENIZER_FORMAT_H
 
@@ -77,23 +78,35 @@ typedef struct { uint32_t id, flags; } TokenizerAdded;
 
 typedef enum {
     // normalizers
-    TOKENIZER_NFC = 1, TOKENIZER_NFD, TOKENIZER_NFKC, TOKENIZER_NFKD,
-    TOKENIZER_LOWERCASE, TOKENIZER_STRIP_ACCENTS,                 // marks are dropped: nonspacing ones; flags 1: all
-    TOKENIZER_STRIP,                                              // flags: 1 left, 2 right
-    TOKENIZER_REPLACE,                                            // text (a literal) by `by`
-    TOKENIZER_REPLACE_REGEX,                                      // matches of regex by `by`
-    TOKENIZER_PREPEND,                                            // text, unless empty
-    TOKENIZER_CLEAN, TOKENIZER_SPACE_CHINESE,                     // BERT: control characters dropped and white space to ' '; spaces around ideographs
-    TOKENIZER_MAP_GRAPHEMES, TOKENIZER_MAP_LONGEST,               // the charsmap: by grapheme cluster, or by the longest match
+    TOKENIZER_NFC = 1,
+    TOKENIZER_NFD,
+    TOKENIZER_NFKC,
+    TOKENIZER_NFKD,
+    TOKENIZER_LOWERCASE,
+    TOKENIZER_STRIP_ACCENTS, // marks are dropped: nonspacing ones; flags 1: all
+    TOKENIZER_STRIP,         // flags: 1 left, 2 right
+    TOKENIZER_REPLACE,       // text (a literal) by `by`
+    TOKENIZER_REPLACE_REGEX, // matches of regex by `by`
+    TOKENIZER_PREPEND,       // text, unless empty
+    TOKENIZER_CLEAN,
+    TOKENIZER_SPACE_CHINESE, // BERT: control characters dropped and white space to ' '; spaces around ideographs
+    TOKENIZER_MAP_GRAPHEMES,
+    TOKENIZER_MAP_LONGEST, // the charsmap: by grapheme cluster, or by the longest match
     TOKENIZER_NMT,
     // splitters (cut words into words)
-    TOKENIZER_SPLIT,                                              // at matches of regex; flags: TokenizerBehaviour, 16: invert
-    TOKENIZER_SPLIT_TEXT,                                         // at occurrences of `text`, likewise
-    TOKENIZER_PREFIX_SPACE,                                       // a word not beginning with `text` gets it; flags: 1: only at the start of the text
-    TOKENIZER_SPACE_TO,                                           // ' ' becomes `by`
+    TOKENIZER_SPLIT,        // at matches of regex; flags: TokenizerBehaviour, 16: invert
+    TOKENIZER_SPLIT_TEXT,   // at occurrences of `text`, likewise
+    TOKENIZER_PREFIX_SPACE, // a word not beginning with `text` gets it; flags: 1: only at the start of the text
+    TOKENIZER_SPACE_TO,     // ' ' becomes `by`
 } TokenizerStepKind;
 
-typedef enum { TOKENIZER_REMOVED, TOKENIZER_ISOLATED, TOKENIZER_WITH_PREVIOUS, TOKENIZER_WITH_NEXT, TOKENIZER_CONTIGUOUS } TokenizerBehaviour;
+typedef enum {
+    TOKENIZER_REMOVED,
+    TOKENIZER_ISOLATED,
+    TOKENIZER_WITH_PREVIOUS,
+    TOKENIZER_WITH_NEXT,
+    TOKENIZER_CONTIGUOUS
+} TokenizerBehaviour;
 enum { TOKENIZER_INVERT = 16 };
 
 typedef struct { uint32_t kind, flags, regex, reserved; TokenizerString text, by; } TokenizerStep;
@@ -104,23 +117,29 @@ typedef struct { uint32_t kind, flags, regex, reserved; TokenizerString text, by
 typedef struct { uint32_t first, count; } TokenizerRegex;
 
 typedef enum {
-    RX_MATCH = 1,              // done
-    RX_CHAR,                   // code point
-    RX_CLASS,                  // class
-    RX_REPEAT,                 // class, min, max (TOKENIZER_NONE: no limit), mode: 0 greedy, 1 lazy, 2 possessive
-    RX_SPLIT,                  // first choice, second choice
-    RX_JUMP,                   // target
-    RX_LOOK,                   // mode: 0 ahead, 1 not ahead, 2 behind, 3 not behind, 4 atomic; code points to step back (behind); where to go on. The sub-program follows, ending in RX_MATCH
-    RX_START, RX_END,          // of the text; 
-    RX_LINE_START, RX_LINE_END,
-    RX_END_NEWLINE,            // at the end, or before a newline that is the last character
-    RX_WORD, RX_NOT_WORD,      // \b \B
+    RX_MATCH = 1, // done
+    RX_CHAR,      // code point
+    RX_CLASS,     // class
+    RX_REPEAT,    // class, min, max (TOKENIZER_NONE: no limit), mode: 0 greedy, 1 lazy, 2 possessive
+    RX_SPLIT,     // first choice, second choice
+    RX_JUMP,      // target
+    RX_LOOK,      // mode: 0 ahead, 1 not ahead, 2 behind, 3 not behind, 4 atomic; code points to step back (behind); where to go on. The
+                  // sub-program follows, ending in RX_MATCH
+    RX_START,     // of the text
+    RX_END,
+    RX_LINE_START,
+    RX_LINE_END,
+    RX_END_NEWLINE, // at the end, or before a newline that is the last character
+    RX_WORD,
+    RX_NOT_WORD, // \b \B
 } RegexOp;
 
 // A class holds a code point when its general category's bit is in `categories`, a range holds it, or one of its children (classes of lower
 // index, each of one parent) does; RX_ALL: when every child does. RX_FOLD: either case will do. RX_NEGATE turns the answer.
 enum { RX_NEGATE = 1, RX_FOLD = 2, RX_ALL = 4 };
-typedef struct { uint32_t flags, categories, first_range, range_count, first_child, child_count; } TokenizerClass;   // children: consecutive classes
+typedef struct {
+    uint32_t flags, categories, first_range, range_count, first_child, child_count;
+} TokenizerClass; // children: consecutive classes
 // Bits of `categories`, in utf8proc's order: Cn Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So Zs Zl Zp Cc Cf Cs Co
 
 #endif

@@ -1,6 +1,6 @@
-// The regex machine: backtracking over code points, leftmost match, first alternative first, as the pre-tokenizers' patterns expect. A repeat
-// of one class (by far the most frequent thing in them) is a single operation that leaves one frame, however long it ran. Every encode has a
-// budget of steps, in proportion to its text, so that a hostile pattern ends in an error instead of running for ever.
+// The regex machine: backtracking over code points, leftmost match, first alternative first, as the pre-tokenizers' patterns expect. A
+// repeat of one class (by far the most frequent thing in them) is a single operation that leaves one frame, however long it ran. Every
+// encode has a budget of steps, in proportion to its text, so that a hostile pattern ends in an error instead of running for ever.
 #include "runtime/tokenizer_internal.h"
 
 #include <utf8proc.h>

@@ -1,5 +1,5 @@
-// Chat templates: the interpreter writes what jinja2 wrote (expected.json, made by make_expected.py); templates reduce to texts that give the same
-// conversations; hostile templates end with a message.
+// Chat templates: the interpreter writes what jinja2 wrote (expected.json, made by make_expected.py); templates reduce to texts that give
+// the same conversations; hostile templates end with a message.
 #include "frontend/chat.h"
 
 #include <jansson.h>
@@ -69,7 +69,9 @@ static void renders_as_jinja2(void **state) {
         Text out = {0};
         char *error = render(template, c, &out);
         bool same = expected ? !error && !strcmp(out.data, expected) : error != NULL;
-        if (!same) fprintf(stderr, "case %zu, %s: expected %s\n  got %s%s\n", i, name, expected ? expected : "an error", out.data, error ? error : "");
+        if (!same)
+            fprintf(stderr, "case %zu, %s: expected %s\n  got %s%s\n", i, name, expected ? expected : "an error", out.data,
+                    error ? error : "");
         wrong += !same;
         free(error);
         free(template);
@@ -142,13 +144,16 @@ static void reduces_to_the_same_texts(void **state) {
 
 static void cuts_fall_where_a_reader_would_put_them(void **state) {
     (void)state;
-    static const struct { const char *name, *begin, *system, *user, *assistant, *generation; } expected[] = {
+    static const struct {
+        const char *name, *begin, *system, *user, *assistant, *generation;
+    } expected[] = {
         {"chatml", "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n", "<|im_start|>system\n{text}<|im_end|>\n",
          "<|im_start|>user\n{text}<|im_end|>\n", "<|im_start|>assistant\n{text}<|im_end|>\n", "<|im_start|>assistant\n"},
         {"llama2", NULL, NULL, "<s>[INST] {text} [/INST]", " {text} </s>", NULL},
         {"mistral", "<s>", NULL, "[INST] {text} [/INST]", "{text}</s>", NULL},
         {"phi3", NULL, "<|system|>\n{text}<|end|>\n", "<|user|>\n{text}<|end|>\n", "<|assistant|>\n{text}<|end|>\n", "<|assistant|>\n"},
-        {"gemma3", "<s>", NULL, "<start_of_turn>user\n{text}<end_of_turn>\n", "<start_of_turn>model\n{text}<end_of_turn>\n", "<start_of_turn>model\n"},
+        {"gemma3", "<s>", NULL, "<start_of_turn>user\n{text}<end_of_turn>\n", "<start_of_turn>model\n{text}<end_of_turn>\n",
+         "<start_of_turn>model\n"},
         {"zephyr", NULL, "<|system|>\n{text}</s>\n", "<|user|>\n{text}</s>\n", "<|assistant|>\n{text}</s>\n", "<|assistant|>\n"},
     };
     Diags *diags = diags_new();
@@ -171,7 +176,8 @@ static void cuts_fall_where_a_reader_would_put_them(void **state) {
 static void fails_with(const char *template, const char *message) {
     Text out = {0};
     char *error = render(template, NULL, &out);
-    if (!error || !strstr(error, message)) fail_msg("%.60s: expected \"%s\", got \"%s\" and \"%.60s\"", template, message, error ? error : "no error", out.data);
+    if (!error || !strstr(error, message))
+        fail_msg("%.60s: expected \"%s\", got \"%s\" and \"%.60s\"", template, message, error ? error : "no error", out.data);
     free(error);
     text_free(&out);
     Diags *diags = diags_new();
@@ -215,7 +221,8 @@ static void wrong_and_hostile_templates_end(void **state) {
     fails_with("{% set x.y = 1 %}", "\"x\" is no namespace");
     fails_with("{{ [1, 2", "expected");
     fails_with("{{ 'x'[ }}", "");
-    fails_with("{% for a in range(1000) %}{% for b in range(1000) %}{% for c in range(1000) %}{% endfor %}{% endfor %}{% endfor %}", "it needs too much memory");
+    fails_with("{% for a in range(1000) %}{% for b in range(1000) %}{% for c in range(1000) %}{% endfor %}{% endfor %}{% endfor %}",
+               "it needs too much memory");
     fails_with("{{ range(10000000) }}", "a range of more than 100000 numbers");
     fails_with("{{ 'xxxxxxxxxx' * 100000000 }}", "bytes");
     fails_with("{% set ns = namespace(s='x') %}{% for i in range(60) %}{% set ns.s = ns.s + ns.s %}{% endfor %}", "bytes");
@@ -258,8 +265,11 @@ int main(void) {
     cases = json_load_file(TEST_DIR "/expected.json", 0, NULL);
     if (!cases) return 1;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(renders_as_jinja2), cmocka_unit_test(reduces_to_the_same_texts), cmocka_unit_test(cuts_fall_where_a_reader_would_put_them),
-        cmocka_unit_test(wrong_and_hostile_templates_end), cmocka_unit_test(templates_that_hide_messages_are_refused),
+        cmocka_unit_test(renders_as_jinja2),
+        cmocka_unit_test(reduces_to_the_same_texts),
+        cmocka_unit_test(cuts_fall_where_a_reader_would_put_them),
+        cmocka_unit_test(wrong_and_hostile_templates_end),
+        cmocka_unit_test(templates_that_hide_messages_are_refused),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     json_decref(cases);

@@ -73,7 +73,8 @@ static int reduce(const char *template, const char *bos, const char *eos) {
 int main(int argc, char **argv) {
     if (argc < 3) return 2;
     char *template = read_file(argv[2]);
-    int status = !strcmp(argv[1], "render") ? render(template, argv[3]) : reduce(template, argc > 3 ? argv[3] : NULL, argc > 4 ? argv[4] : NULL);
+    int status =
+        !strcmp(argv[1], "render") ? render(template, argv[3]) : reduce(template, argc > 3 ? argv[3] : NULL, argc > 4 ? argv[4] : NULL);
     free(template);
     return status;
 }

@@ -1,5 +1,5 @@
-// Tokenizers: ids and decoded text of every kind equal what the `tokenizers` library said (fixtures made by make_fixtures.py); the section's bytes
-// survive damage without a crash; broken files are refused with a message.
+// Tokenizers: ids and decoded text of every kind equal what the `tokenizers` library said (fixtures made by make_fixtures.py); the
+// section's bytes survive damage without a crash; broken files are refused with a message.
 #include "frontend/frontend.h"
 #include "runtime/tokenizer.h"
 
@@ -37,7 +37,8 @@ static Tokenizer *open_fixture(const char *name, Text *bytes) {
 }
 
 // What an encode gives, as "1 2 3 ", and its decoding; both malloc'd.
-static void encode(const Tokenizer *t, const char *text, size_t length, unsigned flags, Text *ids_text, char **decoded, size_t *decoded_length) {
+static void encode(const Tokenizer *t, const char *text, size_t length, unsigned flags, Text *ids_text, char **decoded,
+                   size_t *decoded_length) {
     int32_t *ids;
     int count;
     char error[256] = "";
@@ -99,9 +100,14 @@ static void agrees_with_the_oracle(void **state) {
 
 static void ill_formed_text_is_replaced(void **state) {
     (void)state;
-    static const struct { const char *bytes, *means; } cases[] = {
-        {"a\xFFz", "a\xEF\xBF\xBDz"}, {"\xE4\xB8", "\xEF\xBF\xBD"}, {"\xC0\x80", "\xEF\xBF\xBD\xEF\xBF\xBD"}, {"\xED\xA0\x80", "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD"},
-        {"\xF0\x9F\x98 x", "\xEF\xBF\xBD x"}, {"\xF4\x90\x80\x80", "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD"}};
+    static const struct {
+        const char *bytes, *means;
+    } cases[] = {{"a\xFFz", "a\xEF\xBF\xBDz"},
+                 {"\xE4\xB8", "\xEF\xBF\xBD"},
+                 {"\xC0\x80", "\xEF\xBF\xBD\xEF\xBF\xBD"},
+                 {"\xED\xA0\x80", "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD"},
+                 {"\xF0\x9F\x98 x", "\xEF\xBF\xBD x"},
+                 {"\xF4\x90\x80\x80", "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD"}};
     Text bytes = {0};
     Tokenizer *t = open_fixture("gpt2.json", &bytes);
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
@@ -145,10 +151,12 @@ static void special_tokens(void **state) {
     text_free(&bytes);
 }
 
-// Whatever is changed in the bytes: they are refused, or everything still works without touching memory that is not theirs (sanitizers look on).
+// Whatever is changed in the bytes: they are refused, or everything still works without touching memory that is not theirs (sanitizers look
+// on).
 static void damaged_bytes_do_not_crash(void **state) {
     (void)state;
-    static const char *const names[] = {"llama3.json", "gemma.json", "xlmr.json", "bert_uncased.json", "plain_bpe.json", "clip.json", "t5.gguf"};
+    static const char *const names[] = {"llama3.json",    "gemma.json", "xlmr.json", "bert_uncased.json",
+                                        "plain_bpe.json", "clip.json",  "t5.gguf"};
     uint64_t random = 88172645463325252u;
     for (size_t n = 0; n < COUNT_OF(names); n++) {
         Text bytes = {0};
@@ -227,13 +235,15 @@ static void unsupported_things_are_named(void **state) {
     refused("{}", "is not a tokenizer.json: it has no \"model\"");
     refused("{\"model\": {\"type\": \"Magic\", \"vocab\": {\"a\": 0}}}", "the tokenizer model \"Magic\" is not supported");
     refused("{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": -1}}}", "the token \"a\" has no usable id");
-    refused("{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0, \"b\": 1}, \"merges\": [\"a b\"]}}", "merge 0 (\"a\" and \"b\") is not made of tokens");
+    refused("{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0, \"b\": 1}, \"merges\": [\"a b\"]}}",
+            "merge 0 (\"a\" and \"b\") is not made of tokens");
     refused("{" MODEL ", \"normalizer\": {\"type\": \"Leet\"}}", "the normalizer \"Leet\" is not supported");
     refused("{" MODEL ", \"pre_tokenizer\": {\"type\": \"UnicodeScripts\"}}", "the pre-tokenizer \"UnicodeScripts\" is not supported");
     refused("{" MODEL ", \"decoder\": {\"type\": \"CTC\"}}", "the decoder \"CTC\" is not supported");
     refused("{" MODEL ", \"post_processor\": {\"type\": \"Poem\"}}", "the post-processor \"Poem\" is not supported");
     refused("{" MODEL ", \"added_tokens\": [{\"id\": 99999999, \"content\": \"x\"}]}", "added token 0 has no usable id");
-#define SPLIT(regex) "{" MODEL ", \"pre_tokenizer\": {\"type\": \"Split\", \"pattern\": {\"Regex\": \"" regex "\"}, \"behavior\": \"Isolated\"}}"
+#define SPLIT(regex)                                                                                                                       \
+    "{" MODEL ", \"pre_tokenizer\": {\"type\": \"Split\", \"pattern\": {\"Regex\": \"" regex "\"}, \"behavior\": \"Isolated\"}}"
     refused(SPLIT("\\\\p{Klingon}"), "the character property \"Klingon\" is not supported at column 2 of");
     refused(SPLIT("(a"), "a group without )");
     refused(SPLIT("[a"), "a class without ]");
@@ -273,8 +283,9 @@ int main(void) {
     texts = json_load_file(TEST_DIR "/texts.json", JSON_ALLOW_NUL, NULL);
     if (!texts) return 1;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(agrees_with_the_oracle), cmocka_unit_test(ill_formed_text_is_replaced), cmocka_unit_test(special_tokens),
-        cmocka_unit_test(damaged_bytes_do_not_crash), cmocka_unit_test(long_words_are_quick), cmocka_unit_test(unsupported_things_are_named),
+        cmocka_unit_test(agrees_with_the_oracle), cmocka_unit_test(ill_formed_text_is_replaced),
+        cmocka_unit_test(special_tokens),         cmocka_unit_test(damaged_bytes_do_not_crash),
+        cmocka_unit_test(long_words_are_quick),   cmocka_unit_test(unsupported_things_are_named),
         cmocka_unit_test(hostile_patterns_end),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,7 @@
 // A tokenizer on the command line, for comparing with others: imports FILE, then encodes the texts of standard input.
 //   tokenizer_tool FILE [--specials] [--parse] [--decode] [--time]
-// Input: records of a decimal length, a newline, that many bytes. Output: a line of ids a record; with --decode a second line: what they decode to, as JSON.
+// Input: records of a decimal length, a newline, that many bytes. Output: a line of ids a record; with --decode a second line: what they
+// decode to, as JSON.
 #include "frontend/frontend.h"
 #include "runtime/tokenizer.h"
 
