@@ -2,6 +2,8 @@
 //
 // Requires nothing. Afterwards no `moe` is left, and an expert's function looks at one token at a time, so that the tokens of a step can be
 // sorted by expert and run together; the weighted sum runs over a token's slots in order, whatever the order the experts ran in.
+// An expert's function runs in that way alone and calls nothing: one that is called as well (a shared expert of the same shape), or calls other
+// blocks, is copied, with what it calls in place.
 #include "passes/passes.h"
 #include "passes/rewrite.h"
 
@@ -20,10 +22,40 @@ static bool expert_is_local(const Node *node, const Func *expert, Diags *diags) 
     return true;
 }
 
-static bool lower(Func *func, int at, Diags *diags) {
+typedef struct { Arena *arena; PtrMap known; Func **experts; int count, capacity; Diags *diags; } Lowering;
+
+static bool is_called(const Func *func) {
+    const Module *module = func->module;
+    for (int f = 0; f < module->func_count; f++)
+        for (int i = 0; i < module->funcs[f]->node_count; i++) {
+            const Node *node = module->funcs[f]->nodes[i];
+            if (node->op == OP_CALL && node_attr(node, "block")->func == func) return true;
+        }
+    return false;
+}
+
+static bool has_calls(const Func *func) {
+    for (int i = 0; i < func->node_count; i++)
+        if (func->nodes[i]->op == OP_CALL) return true;
+    return false;
+}
+
+// The function that runs as this expert and as nothing else.
+static Func *expert_alone(Lowering *lowering, Func *func) {
+    int known = ptr_map_get(&lowering->known, func);
+    if (known >= 0) return lowering->experts[known];
+    Func *expert = has_calls(func) || is_called(func) ? func_flat_copy(func, lowering->diags) : func;
+    if (!expert) return NULL;
+    ptr_map_set(&lowering->known, func, lowering->count);
+    ARENA_PUSH(lowering->arena, lowering->experts, lowering->count, lowering->capacity) = expert;
+    return expert;
+}
+
+static bool lower(Lowering *lowering, Func *func, int at) {
+    Diags *diags = lowering->diags;
     Node *node = func->nodes[at];
     Func *expert = node_attr(node, "block")->func;
-    if (!expert_is_local(node, expert, diags)) return false;
+    if (!expert_is_local(node, expert, diags) || !(expert = expert_alone(lowering, expert))) return false;
     int count = node->operand_count - 1;
     Value **operands = ARENA_ARRAY(func->module->arena, Value *, count);
     operands[0] = node->operands[0];
@@ -45,10 +77,14 @@ static bool lower(Func *func, int at, Diags *diags) {
 
 bool pass_moe(Module *module, const PassOptions *options, Diags *diags) {
     (void)options;
-    for (int f = 0; f < module->func_count; f++) {
+    Lowering lowering = {.arena = arena_new(), .diags = diags};
+    lowering.known.arena = lowering.arena;
+    bool ok = true;
+    for (int f = 0; f < module->func_count && ok; f++) {
         Func *func = module->funcs[f];
-        for (int i = 0; i < func->node_count; i++)
-            if (func->nodes[i]->op == OP_MOE && !lower(func, i, diags)) return false;
+        for (int i = 0; i < func->node_count && ok; i++)
+            if (func->nodes[i]->op == OP_MOE) ok = lower(&lowering, func, i);
     }
-    return true;
+    arena_free(lowering.arena);
+    return ok && module_sort_funcs(module);
 }

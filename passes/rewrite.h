@@ -47,5 +47,7 @@ Node *node_insert(Func *func, int at, OpId op, Value *const *operands, int opera
                   const char *const *names, Loc loc, Diags *diags);
 // Callees before callers, main last, unreachable functions left out. False when functions call one another in a circle.
 bool module_sort_funcs(Module *module);
+// A copy of the function in which calls are replaced by the bodies they run; appended to the module. NULL with an error.
+Func *func_flat_copy(Func *func, Diags *diags);
 
 #endif
