@@ -209,7 +209,7 @@ static bool read_pre_tokenizer(Build *build, json_t *step, int depth) {
     if (!strcmp(type, "Split")) return read_split(build, step);
     if (!strcmp(type, "Metaspace")) return read_metaspace(build, step);
     if (!strcmp(type, "Whitespace"))
-        return build_split(build, "[\\w\\x{200C}\\x{200D}]+|[^\\w\\s\\x{200C}\\x{200D}]+", TOKENIZER_REMOVED | TOKENIZER_INVERT);
+        return build_split(build, "[\\p{Word}\\x{200C}\\x{200D}]+|[^\\p{Word}\\s\\x{200C}\\x{200D}]+", TOKENIZER_REMOVED | TOKENIZER_INVERT);
     if (!strcmp(type, "WhitespaceSplit")) return build_split(build, "\\s", TOKENIZER_REMOVED);
     if (!strcmp(type, "BertPreTokenizer"))
         return build_split(build, "\\s", TOKENIZER_REMOVED) && build_split(build, PUNCTUATION, TOKENIZER_ISOLATED);

@@ -143,6 +143,9 @@ static const struct {
 static const uint32_t spaces[] = {9, 13, 32, 32, 0x85, 0x85, 0xA0, 0xA0, 0x1680, 0x1680, 0x2000, 0x200A, 0x2028, 0x2029, 0x202F, 0x202F,
                                   0x205F, 0x205F, 0x3000, 0x3000};
 static const uint32_t circled[] = {0x24B6, 0x24E9, 0x1F130, 0x1F149, 0x1F150, 0x1F169, 0x1F170, 0x1F189};    // letters of category So
+// Oniguruma's \w also holds the superscripts and fractions of Latin-1.
+static const uint32_t word_ranges[] = {0xB2, 0xB3, 0xB9, 0xB9, 0xBC, 0xBE, 0x24B6, 0x24E9,
+                                       0x1F130, 0x1F149, 0x1F150, 0x1F169, 0x1F170, 0x1F189};
 static const uint32_t han[] = {0x2E80,  0x2E99,  0x2E9B,  0x2EF3,  0x2F00,  0x2FD5,  0x3005,  0x3005,  0x3007,  0x3007,  0x3021,
                                0x3029,  0x3038,  0x303B,  0x3400,  0x4DBF,  0x4E00,  0x9FFF,  0xF900,  0xFA6D,  0xFA70,  0xFAD9,
                                0x16FE2, 0x16FE3, 0x16FF0, 0x16FF1, 0x20000, 0x2A6DF, 0x2A700, 0x2B739, 0x2B740, 0x2B81D, 0x2B820,
@@ -167,7 +170,6 @@ static const struct {
     {"Space", 0, spaces, COUNT_OF(spaces)},
     {"WhiteSpace", 0, spaces, COUNT_OF(spaces)},
     {"Word", WORD_CATEGORIES, circled, COUNT_OF(circled)},
-    {"Alnum", BITS(LU, LO) | BITS(MN, ME) | 1u << ND | 1u << NL, circled, COUNT_OF(circled)},
     {"ASCII", 0, ascii, COUNT_OF(ascii)},
     {"XDigit", 0, hex, COUNT_OF(hex)},
     {"Han", 0, han, COUNT_OF(han)},
@@ -224,7 +226,7 @@ static bool class_escape(Parser *p, TokenizerClass *c) {
     switch (letter) {
     case 's': case 'S': *c = set_class(p, 0, spaces, COUNT_OF(spaces), letter == 'S'); break;
     case 'd': case 'D': *c = set_class(p, 1u << ND, NULL, 0, letter == 'D'); break;
-    case 'w': case 'W': *c = set_class(p, WORD_CATEGORIES, circled, COUNT_OF(circled), letter == 'W'); break;
+    case 'w': case 'W': *c = set_class(p, WORD_CATEGORIES, word_ranges, COUNT_OF(word_ranges), letter == 'W'); break;
     case 'h': case 'H': *c = set_class(p, 0, hex, COUNT_OF(hex), letter == 'H'); break;
     case 'p': case 'P': {
         const char *name = p->at + 1, *close = name + 1;
@@ -314,7 +316,9 @@ static void class_item(Parser *p, ClassList *children, uint32_t (**ranges)[2], i
             fail(p, "a class [: without :]");
             return;
         }
-        list_add(p, children, named_class(p, p->at, (size_t)(close - p->at), false));
+        bool punct = close - p->at == 5 && !memcmp(p->at, "punct", 5);              // wider than \p{Punct}
+        c = punct ? set_class(p, BITS(PC, PO) | BITS(SM, SO), NULL, 0, false) : named_class(p, p->at, (size_t)(close - p->at), false);
+        list_add(p, children, c);
         p->at = close + 2;
         return;
     }

@@ -31,7 +31,7 @@ bool class_holds(const Tokenizer *t, uint32_t class, uint32_t code) {
         for (uint32_t i = 0; holds && i < c->child_count; i++) holds = class_holds(t, c->first_child + i, code);
     } else {
         holds = holds_exactly(t, c, code);
-        if (!holds && c->flags & RX_FOLD) {
+        if (!holds && c->flags & RX_FOLD && code != 0x130 && code != 0x131) {          // the dotted and dotless i fold to themselves
             uint32_t upper = (uint32_t)utf8proc_toupper((utf8proc_int32_t)code), lower = (uint32_t)utf8proc_tolower((utf8proc_int32_t)code);
             holds = holds_exactly(t, c, lower) || holds_exactly(t, c, upper)
                  || holds_exactly(t, c, (uint32_t)utf8proc_tolower((utf8proc_int32_t)upper));
