@@ -150,6 +150,18 @@ static Constant concatenate(Arena *arena, Constant a, Constant b) {
     return list;
 }
 
+// A list with a number: item by item.
+static Constant each_item(Arena *arena, const Expr *expr, Constant a, Constant b, Diags *diags) {
+    Constant out = a.kind == CONSTANT_LIST ? a : b;
+    const Constant *items = out.items;
+    out.items = ARENA_ARRAY(arena, Constant, out.count);
+    for (int i = 0; i < out.count; i++) {
+        out.items[i] = a.kind == CONSTANT_LIST ? constant_binary(arena, expr, items[i], b, diags) : constant_binary(arena, expr, a, items[i], diags);
+        if (out.items[i].kind == CONSTANT_POISON) return poison;
+    }
+    return out;
+}
+
 Constant constant_binary(Arena *arena, const Expr *expr, Constant a, Constant b, Diags *diags) {
     if (a.kind == CONSTANT_POISON || b.kind == CONSTANT_POISON) return poison;
     switch (expr->op) {
@@ -162,6 +174,9 @@ Constant constant_binary(Arena *arena, const Expr *expr, Constant a, Constant b,
     }
     if (expr->op == EO_ADD && a.kind == CONSTANT_LIST && b.kind == CONSTANT_LIST && a.count + b.count < 1000000)
         return concatenate(arena, a, b);
+    bool arithmetic = expr->op >= EO_ADD && expr->op <= EO_MOD;
+    if (arithmetic && ((a.kind == CONSTANT_LIST && b.kind == CONSTANT_NUMBER) || (a.kind == CONSTANT_NUMBER && b.kind == CONSTANT_LIST)))
+        return each_item(arena, expr, a, b, diags);
     const char *what = arena_printf(arena, "'%s'", expr_op_text[expr->op]);
     if (a.kind != CONSTANT_NUMBER) return need_number(arena, expr->items[0], &a, what, diags);
     if (b.kind != CONSTANT_NUMBER) return need_number(arena, expr->items[1], &b, what, diags);
@@ -220,7 +235,7 @@ static const FactorsFunction factors_functions[] = {
 
 static const char *const functions[] = {
     "min", "max", "sum", "len", "sqrt", "log", "exp", "floor", "ceil", "round", "abs", "pow",
-    "yarn_mscale", "longrope_mscale", "linear_scale", "llama3", "yarn", "longrope",
+    "yarn_mscale", "longrope_mscale", "alibi_slopes", "linear_scale", "llama3", "yarn", "longrope",
 };
 
 bool constant_function(const char *name) {
@@ -288,6 +303,22 @@ static Constant mscale_call(const Expr *call, const double *x, int count, Diags 
     return constant_number(x[0] <= 1 ? 1 : sqrt(1 + log(x[0]) / log(x[1])));
 }
 
+// A slope a head (arXiv 2108.12409): 2^(-max_bias·i/n) for i = 1 … n, n the power of two from `heads` on; where that is more than there are heads,
+// those of even i come first and then those of odd i.
+static Constant alibi_slopes(Arena *arena, const Expr *call, const double *x, int count, Diags *diags) {
+    enum { MOST_HEADS = 65536 };
+    double heads = count ? x[0] : 0, max_bias = count > 1 ? x[1] : 8, n = 1;
+    if (count < 1 || count > 2 || heads != floor(heads) || heads < 1 || heads > MOST_HEADS)
+        return call_error(call, diags, "takes (heads, max_bias=8)");
+    while (n < heads) n *= 2;
+    Constant out = {.kind = CONSTANT_LIST, .count = (int)heads, .items = ARENA_ARRAY(arena, Constant, (int)heads)};
+    for (int i = 0; i < out.count; i++) {
+        double at = n == heads ? i + 1 : i < n / 2 ? 2 * (i + 1) : 2 * (i - n / 2) + 1;
+        out.items[i] = constant_number(pow(2, -max_bias * at / n));
+    }
+    return out;
+}
+
 static Constant reduce(const Expr *call, const double *x, int count, Diags *diags) {
     if (strcmp(call->text, "sum") == 0) {
         double sum = 0;
@@ -309,6 +340,7 @@ static Constant number_call(Arena *arena, const Expr *call, const double *x, int
     const char *name = call->text;
     if (strcmp(name, "min") == 0 || strcmp(name, "max") == 0 || strcmp(name, "sum") == 0) return reduce(call, x, count, diags);
     if (strstr(name, "mscale")) return mscale_call(call, x, count, diags);
+    if (strcmp(name, "alibi_slopes") == 0) return alibi_slopes(arena, call, x, count, diags);
     bool two = strcmp(name, "pow") == 0;
     if (count != (two ? 2 : 1)) return call_error(call, diags, two ? "takes two numbers" : "takes one number");
     double value = two ? pow(x[0], x[1]) : 0;
@@ -322,7 +354,7 @@ Constant constant_call(Arena *arena, const Expr *call, const Constant *args, int
     for (size_t i = 0; i < COUNT_OF(factors_functions); i++)
         if (strcmp(call->text, factors_functions[i].name) == 0) return make_factors(arena, call, &factors_functions[i], args, count, diags);
     for (int i = 0; i < count; i++)
-        if (call->names[i] && !(strcmp(call->names[i], "axis") != 0 && strstr(call->text, "mscale"))) {
+        if (call->names[i] && !(strcmp(call->names[i], "axis") != 0 && (strstr(call->text, "mscale") || strstr(call->text, "alibi")))) {
             diag_error(diags, yaml_place(call->at, call->name_starts[i], (int)strlen(call->names[i])), "%s of numbers has no argument '%s'",
                        call->text, call->names[i]);
             return poison;

@@ -153,6 +153,9 @@ Datum param_datum(Frame *frame, int index);
 // The source that equals `like`, or a new one under that name or a variant of it.
 Source *source_for(Lower *lower, const Source *like);
 Slot *slot_for(Lower *lower, const char *name, const char *origin, Source *source);
+// model_list.c: numbers in memory as a parameter; a list of numbers (or of equally long lists of them) becomes one, all else stays as it is.
+Slot *slot_of_numbers(Lower *lower, const char *name, const char *base, Type type, const float *data);
+void list_as_slot(Frame *frame, Datum *datum, const Expr *at);
 // model_op.c
 // `args`: the call's arguments when they are worked out already, else NULL.
 Datum lower_op(Frame *frame, OpId op, const Expr *call, const Datum *args, const char *const *names, int name_count);

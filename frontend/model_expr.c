@@ -105,6 +105,10 @@ static Datum lower_binary(Frame *frame, const Expr *expr, const char *const *nam
     }
     if ((expr->op == EO_EQ || expr->op == EO_NE) && (is_none(&operands[0]) || is_none(&operands[1])))
         return datum_constant(constant_bool(expr->op == EO_NE));   // is the parameter there?
+    for (int i = 0; i < 2; i++) {
+        list_as_slot(frame, &operands[i], expr->items[i]);
+        if (operands[i].kind == DATUM_POISON) return datum_poison;
+    }
     for (int i = 0; i < 2; i++)
         if (operands[i].kind == DATUM_LIST ||
             (is_constant(&operands[i]) && operands[i].constant.kind != CONSTANT_NUMBER && operands[i].constant.kind != CONSTANT_BOOL)) {

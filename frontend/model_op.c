@@ -316,6 +316,11 @@ Datum lower_op(Frame *frame, OpId op, const Expr *expr, const Datum *args, const
         call->operands[o] = datum_constant((Constant){.kind = CONSTANT_NONE});
     }
     bind(call, &scaling);
+    for (int o = 0; o < call->info->operand_count; o++)
+        if (call->given[o] >= 0 && !call->info->operands[o].variadic) {
+            list_as_slot(frame, &call->operands[o], expr->items[call->given[o]]);
+            call->bad = call->bad || call->operands[o].kind == DATUM_POISON;
+        }
     check_bound(call);
     if (op == OP_CONCAT) bind_list(call);
     if (op == OP_ROPE && !call->bad) bind_rope(call, scaling);

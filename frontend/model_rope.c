@@ -105,11 +105,9 @@ Slot *rope_factors(Frame *frame, const Constant *factors, int64_t dims, double b
     Slot *slot = NULL;
     if (problem) frame_error(frame, at, "%s: %s", factors->text, problem);
     else {
-        Source source = {.op = OP_COUNT};
         Type type = {.dtype = DT_F32, .rank = 1, .dims = {n}};
-        source.view = (Weight){.type = type, .source = type, .index = -1, .data = data, .quantize_to = DT_COUNT};
-        source.view.name = arena_printf(lower->arena, "rope.%s.%lld", factors->text, (long long)dims);
-        slot = slot_for(lower, "factors", arena_strdup(lower->arena, factors->text), source_for(lower, &source));
+        slot = slot_of_numbers(lower, "factors", arena_printf(lower->arena, "rope.%s.%lld", factors->text, (long long)dims), type, data);
+        slot->origin = arena_strdup(lower->arena, factors->text);
         table_set(lower->folds, key.data, slot);
     }
     text_free(&key);
