@@ -17,7 +17,8 @@ typedef enum { FLAVOUR_JIT, FLAVOUR_INTRINSICS } Flavour;     // Clang's builtin
 
 // A packed weight: what goes where in the blob's weight section.
 typedef struct Plan Plan;     // kernels, step, weight layout, memory plan of one module for one target
-Plan *plan_new(const Module *module, const Target *target, const char *const *input_names, int input_count, Diags *diags);   // NULL with errors
+// `input_defaults`: of the inputs other than tokens; NULL: 0. NULL with errors.
+Plan *plan_new(const Module *module, const Target *target, const char *const *input_names, const int64_t *input_defaults, int input_count, Diags *diags);
 void plan_free(Plan *plan);
 uint64_t plan_weights_bytes(const Plan *plan);
 // Packs all weights, in order of offset, into `write` (streaming, bounded memory). `progress` may be NULL.

@@ -120,17 +120,13 @@ static void pack_floats(const Packer *p, int64_t row, int n) {
 
 static void pack_w8(const Packer *p, int64_t row, int n) {
     weight_rows_f32(p->weight, row, 1, p->row);
-    float largest = 0;
-    for (int64_t i = 0; i < p->layout.k; i++) largest = fmaxf(largest, fabsf(p->row[i]));
-    float inverse = largest > 0 ? 127.0f / largest : 0;
+    float *scales = (float *)(void *)(p->panel + round_up(p->layout.k, 64) * 64);
+    quantize_row_w8(p->row, p->layout.k, p->codes, &scales[n]);
     int32_t sum = 0;
     for (int64_t i = 0; i < p->layout.k; i++) {
-        int8_t code = (int8_t)nearbyintf(p->row[i] * inverse);
-        p->panel[i / 4 * 256 + n * 4 + i % 4] = (uint8_t)code;
-        sum += code;
+        p->panel[i / 4 * 256 + n * 4 + i % 4] = (uint8_t)p->codes[i];
+        sum += p->codes[i];
     }
-    float *scales = (float *)(void *)(p->panel + round_up(p->layout.k, 64) * 64);
-    scales[n] = largest / 127.0f;
     ((int32_t *)(void *)scales)[64 + n] = sum;
 }
 

@@ -181,13 +181,15 @@ static void plan_arena(Plan *plan) {
     plan->arena_bytes = (uint64_t)round_up((int64_t)(plan->gather_out + out) + 4096, 4096);   // int8 products read up to 64 bytes past a row
 }
 
-Plan *plan_new(const Module *module, const Target *target, const char *const *input_names, int input_count, Diags *diags) {
+Plan *plan_new(const Module *module, const Target *target, const char *const *input_names, const int64_t *input_defaults, int input_count,
+               Diags *diags) {
     Arena *arena = arena_new();
     Plan *plan = ARENA_NEW(arena, Plan);
     plan->arena = arena;
     plan->module = module;
     plan->target = target;
     plan->input_names = input_names;
+    plan->input_defaults = input_defaults;
     plan->input_count = input_count;
     plan->causal = true;
     bool ok = plan_functions(plan, diags) && plan_weights(plan, diags);

@@ -23,6 +23,7 @@ struct Plan {
     const Target *target;
     int input_count;
     const char *const *input_names;
+    const int64_t *input_defaults;   // NULL: 0
     FuncPlan *funcs;           // by index in the module
     int kernel_count;
     uint64_t *offset;          // of each weight, by id

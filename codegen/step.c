@@ -308,6 +308,9 @@ static void print_program(Step *s) {
     text_puts(s->out, "0};\nstatic const int tn_input_limits[] = {");
     for (int i = 0; i < m->main->input_count; i++) text_printf(s->out, "%lld, ", (long long)input_limit(plan, m->main, m->main->inputs[i], 0));
     text_puts(s->out, "0};\n");
+    text_puts(s->out, "static const int tn_input_defaults[] = {");
+    for (int i = 0; i < m->main->input_count; i++) text_printf(s->out, "%lld, ", plan->input_defaults && i < plan->input_count ? (long long)plan->input_defaults[i] : 0);
+    text_puts(s->out, "0};\n");
     text_puts(s->out, "static void tn_step_run(const tn_step *s, tn_worker *w) {\n    const tn_u8 *in[] = {");
     for (int i = 0; i < m->main->input_count; i++) text_printf(s->out, "(const tn_u8 *)s->inputs[%d], ", i);
     text_puts(s->out, "0};\n    tn_u8 *out[] = {(tn_u8 *)s->out};\n");
@@ -321,7 +324,7 @@ static void print_program(Step *s) {
                 "#if !defined(TN_INTERNAL)\n__attribute__((visibility(\"default\")))\n#endif\n"
                 "const tn_program tn_model = {\n    .abi = TN_ABI, .model = \"%s\", .target = \"%s\", .compiler = \"tenon %s\", .blob_hash = TN_BLOB_HASH,\n"
                 "    .weights_bytes = %lluULL, .arena_bytes = %lluULL, .page_bytes = %lluULL, .page_tokens = %d, .context = %lld,\n"
-                "    .max_tokens = %d, .max_rows = %d, .max_sequences = %d, .input_count = %d, .input_names = tn_input_names, .input_limits = tn_input_limits,\n"
+                "    .max_tokens = %d, .max_rows = %d, .max_sequences = %d, .input_count = %d, .input_names = tn_input_names, .input_limits = tn_input_limits, .input_defaults = tn_input_defaults,\n"
                 "    .out_kind = %s, .out_width = %lld, .causal = %d, .kernel_count = %d, .kernels = tn_kernels, .run = tn_step_run, .supported = tn_supported,\n};\n",
                 name.data ? name.data : "model", plan->target->name, TENON_VERSION, (unsigned long long)plan->weights_bytes, (unsigned long long)plan->arena_bytes,
                 (unsigned long long)plan->page_bytes, KV_BLOCK, (long long)m->context, m->max_tokens, m->max_rows, m->max_sequences, m->main->input_count, kind,

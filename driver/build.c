@@ -110,7 +110,7 @@ static bool load(Build *build, const char *path, Diags *diags) {
 static bool plan(Build *build, Diags *diags) {
     if (!build_passes(build->model->module, build->options, diags)) return false;
     double began = seconds_now();
-    build->plan = plan_new(build->model->module, build->target, build->model->input_names, build->model->input_count, diags);
+    build->plan = plan_new(build->model->module, build->target, build->model->input_names, build->model->input_defaults, build->model->input_count, diags);
     timing(build->options, "plan", began);
     build->parts[build->part_count++] = (BlobPart){SECTION_WEIGHTS, pack_weights, build};
     return build->plan;

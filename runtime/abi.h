@@ -51,6 +51,7 @@ typedef struct tn_program {
     int input_count;                               // tokens, then others
     const char *const *input_names;
     const int *input_limits;                       // each input's ids are 0 … limit-1 (rows of the table it reads); the run time refuses others
+    const int *input_defaults;                     // what each input's ids are where nothing else is given (tokens: unused); NULL: 0
     int out_kind, out_width;
     int causal;                                    // 0: a sequence must come whole in one step
     int kernel_count;

@@ -36,7 +36,7 @@ static int session_alloc_step(tn_engine *engine, tn_failure *failure) {
     const tn_program *program = engine->program;
     StepBuffers *step = &engine->step;
     size_t tokens = (size_t)program->max_tokens, sequences = (size_t)program->max_sequences;
-    step->ids = calloc(tokens * (size_t)program->input_count, sizeof *step->ids);      // inputs other than tokens stay 0
+    step->ids = calloc(tokens * (size_t)program->input_count, sizeof *step->ids);      // inputs other than tokens keep their defaults
     step->position = calloc(tokens, sizeof *step->position);
     step->sequence = calloc(tokens, sizeof *step->sequence);
     step->keep = calloc(tokens, sizeof *step->keep);
@@ -48,8 +48,11 @@ static int session_alloc_step(tn_engine *engine, tn_failure *failure) {
     step->rows = calloc((size_t)step->row_room, sizeof *step->rows);
     if (!step->ids || !step->position || !step->sequence || !step->keep || !step->first || !step->handle || !step->taken || !step->inputs || !step->rows)
         return tn_fail(failure, TN_BAD_MACHINE, "no memory for a step of %d tokens", program->max_tokens);
-    for (int i = 0; i < program->input_count; i++)
+    for (int i = 0; i < program->input_count; i++) {
         step->inputs[i] = step->ids + (size_t)i * tokens;
+        for (size_t t = 0; i > 0 && program->input_defaults && t < tokens; t++)
+            step->ids[(size_t)i * tokens + t] = program->input_defaults[i];
+    }
     return 0;
 }
 

@@ -2,6 +2,7 @@
 // Every target sees the same 16 lanes; the compiler splits them as the machine needs. Float results do not depend on the target: each
 // operation is one IEEE operation a lane, every fused multiply-add is written, and sums run over 16 partial sums folded as a tree.
 
+#pragma GCC diagnostic ignored "-Wpsabi"   // no vector crosses a translation unit
 #if defined(__clang__)
 #pragma STDC FP_CONTRACT OFF
 #define TN_UNROLL _Pragma("clang loop unroll(full)")

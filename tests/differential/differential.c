@@ -81,7 +81,7 @@ static bool append(void *to, const void *bytes, size_t length) {
 
 static bool compile(const Module *module, Compiled *c, Diags *diags) {
     static const char *const names[] = {"tokens"};
-    Plan *plan = plan_new(module, target, names, 1, diags);
+    Plan *plan = plan_new(module, target, names, NULL, 1, diags);
     if (!plan) return false;
     Text source = {0}, object = {0};
     plan_emit(plan, FLAVOUR_JIT, 1, &source);
