@@ -15,13 +15,6 @@ static const char *name_of(RowValues *r, const Value *value) {
     return r->k->buffers[buffer].name;
 }
 
-static const char *offset_text(RowValues *r, Index index) {
-    Text text = {0};
-    index_print(r->k, &index, &text);
-    const char *out = arena_strdup(r->k->arena, text.data);
-    text_free(&text);
-    return out;
-}
 
 static int param_index(const Func *func, const Value *value) {
     for (int i = 0; i < func->param_count; i++)
