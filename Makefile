@@ -13,15 +13,15 @@ deps:            ## install what is missing of Debian's packages
 
 release:         ## build what users run: build/release/tenon
 	@tools/install-deps build
-	@tools/build release
+	@tools/build release:tenon
 
 dev:             ## build with debug checks: build/dev/tenon
 	@tools/install-deps build
-	@tools/build dev
+	@tools/build dev:tenon
 
 demo:            ## fetch SmolLM2, compile it to one executable, ask it something
 	@tools/install-deps build demo
-	@tools/build release
+	@tools/build release:tenon
 	@tools/demo
 
 check: deps      ## the quick tests: about a minute
