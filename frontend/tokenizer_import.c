@@ -30,6 +30,7 @@ bool tokenizer_import(const char *path, Text *out, Diags *diags) {
     Arena *arena = arena_new();
     Build build = {.arena = arena, .diags = diags, .path = path, .unk = NO_ID, .bos = NO_ID, .eos = NO_ID, .longest_word = UINT32_MAX};
     memset(build.byte_ids, 0xFF, sizeof build.byte_ids);
+    text_puts(&build.strings, "");
     bool done = (gguf ? read_gguf(&build) : read_json(&build)) && build_pack(&build, out);
     text_free(&build.strings);
     arena_free(arena);
