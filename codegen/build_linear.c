@@ -22,6 +22,14 @@ static int input_of(const Func *f, const Value *v) {
 
 typedef struct { RowValues *r; int64_t heads, outputs, k; int row, head, panel; } Linear;
 
+// Where a task's panel lies: weights have panels of their own for each head, or the same for all.
+static const char *panel_offset(const Linear *l, int p, const PanelLayout *layout) {
+    Kernel *k = l->r->k;
+    bool own = k->func->params[p]->type.rank == 3;
+    return own ? arena_printf(k->arena, "(head * %lld + panel) * %lldLL", (long long)layout->panels, (long long)layout->panel_bytes)
+               : arena_printf(k->arena, "panel * %lldLL", (long long)layout->panel_bytes);
+}
+
 // One product; its accumulator stands for the linear's result.
 static bool product(Linear *l, const Node *node, int number) {
     RowValues *r = l->r;
@@ -45,7 +53,7 @@ static bool product(Linear *l, const Node *node, int number) {
                            arena_printf(k->arena, "(const %s *)a->in[%d] + row * %lld + head * %lld", i8 ? "signed char" : "float", x, (long long)stride, (long long)l->k));
     bool plain = format->type == DT_F32 && !format->group;
     int ws = kernel_buffer(k, arena_printf(k->arena, "%s_panel", c_identifier(k->arena, w)), plain ? DT_F32 : DT_U8, PLACE_MEMORY, 0,
-                           arena_printf(k->arena, "%s(a->w[%d] + (head * %lld + panel) * %lldLL)", plain ? "(const float *)" : "", p, (long long)layout.panels, (long long)layout.panel_bytes));
+                           arena_printf(k->arena, "%s(a->w[%d] + %s)", plain ? "(const float *)" : "", p, panel_offset(l, p, &layout)));
     int acc = kernel_buffer(k, arena_printf(k->arena, "acc_%d", number), acc_type, PLACE_ACCUMULATOR, ROW_BLOCK * PANEL_WIDTH, NULL);
     kernel_mma(k, acc, index_constant(0), PANEL_WIDTH, xs, index_constant(0), stride, "rows", ws, index_constant(0), plain ? PANEL_WIDTH : 0, format, PANEL_WIDTH, l->k);
     k->products[k->product_count++] = p;
@@ -63,8 +71,7 @@ static Expr *product_value(Linear *l, const Node *node, Expr *acc, const Index *
         PanelLayout layout;
         kernel_panel(k, p, &layout);
         int scales = kernel_buffer(k, arena_printf(k->arena, "w_scale_%d", number), DT_F32, PLACE_MEMORY, 0,
-                                   arena_printf(k->arena, "(const float *)(a->w[%d] + (head * %lld + panel) * %lldLL + %lld)", p, (long long)layout.panels,
-                                                (long long)layout.panel_bytes, (long long)round_up(layout.k, 64) * 64));
+                                   arena_printf(k->arena, "(const float *)(a->w[%d] + %s + %lld)", p, panel_offset(l, p, &layout), (long long)round_up(layout.k, 64) * 64));
         Index column = {0}, row[MAX_RANK];
         for (int i = 0; i < at[node->results[0]->type.rank - 1].count; i++)   // the lane alone: within the panel
             if (at[node->results[0]->type.rank - 1].terms[i].variable != l->panel) column = index_add(column, index_variable(at[node->results[0]->type.rank - 1].terms[i].variable, 1));
@@ -143,9 +150,10 @@ bool build_linear(Kernel *k, Diags *diags) {
         if (f->nodes[i]->op == OP_LINEAR || f->nodes[i]->op == OP_LINEAR_I8) anchor = f->nodes[i];
     r.loc = anchor->loc;
     const Type *shape = &anchor->results[0]->type, *w = &anchor->operands[anchor->op == OP_LINEAR_I8 ? 2 : 1]->type;
-    Linear l = {.r = &r, .heads = w->rank == 3 ? w->dims[0] : 1, .outputs = w->dims[w->rank - 2], .k = w->dims[w->rank - 1]};
-    if (shape->rank != (w->rank == 3 ? 3 : 2)) {
-        diag_error(diags, anchor->loc, "linear: codegen takes x of rank %d here; reshape it first", w->rank == 3 ? 3 : 2);
+    Linear l = {.r = &r, .heads = shape->rank == 3 ? shape->dims[1] : 1, .outputs = w->dims[w->rank - 2], .k = w->dims[w->rank - 1]};
+    if (shape->rank > 3) {
+        diag_error(diags, anchor->loc, "linear: code generation takes x of rank 2 or 3, and this has %d", shape->rank);
+        diag(diags, DIAG_HINT, anchor->loc, "reshape it first, and what comes out after");
         return false;
     }
     int64_t panels = (l.outputs + PANEL_WIDTH - 1) / PANEL_WIDTH, tail = l.outputs - (panels - 1) * PANEL_WIDTH;

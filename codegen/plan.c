@@ -191,7 +191,7 @@ Plan *plan_new(const Module *module, const Target *target, const char *const *in
     plan->input_names = input_names;
     plan->input_defaults = input_defaults;
     plan->input_count = input_count;
-    plan->causal = true;
+    plan->causal = module_causal(module);
     bool ok = plan_functions(plan, diags) && plan_weights(plan, diags);
     for (int i = 0; i < module->func_count && ok; i++)
         if (module->funcs[i]->kernel) ok = plan_kernel(plan, &plan->funcs[i], diags);
@@ -199,9 +199,6 @@ Plan *plan_new(const Module *module, const Target *target, const char *const *in
         plan_free(plan);
         return NULL;
     }
-    for (int i = 0; i < module->func_count; i++)
-        for (int n = 0; n < module->funcs[i]->node_count; n++)
-            if (module->funcs[i]->nodes[n]->op == OP_ATTEND) plan->causal &= node_int(module->funcs[i]->nodes[n], "causal");
     plan->page_bytes = plan_func(plan, module->main)->cache_bytes;
     count_calls(plan, module->main, 1);
     plan_arena(plan);

@@ -208,7 +208,7 @@ static void print_experts(Step *s, const Node *node, const FuncPlan *callee) {
     text_printf(s->out, "        int *const order = (int *)(frame + %lld), *const first_row = order + %lld, *const next = first_row + %d;\n", (long long)node->frame, 2 * pairs, count + 1);
     text_printf(s->out, "        tn_u8 *const xs = s->arena + %llu, *const ys = s->arena + %llu;\n", (unsigned long long)s->plan->gather_offset, (unsigned long long)s->plan->gather_out);
     text_printf(s->out, "        int *const position = (int *)(xs + %lldLL * %llu), *const sequence = position + %lld;\n", pairs, (unsigned long long)in, pairs);
-    text_printf(s->out, "        const int pairs = s->tokens * %d;\n        long first, last;\n", slots);
+    text_printf(s->out, "        const int pairs = %s * %d;\n        long first, last;\n", rows_of(&x->type), slots);
     text_puts(s->out, "        if (!w->index) tn_moe_sort(order, first_row, next, (const int *)(");
     print_place(s, e, false);
     text_printf(s->out, "), pairs, %d);\n        tn_barrier(w);\n        tn_share(w, pairs, &first, &last);\n        tn_moe_gather(xs, position, sequence, ", count);

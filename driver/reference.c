@@ -22,7 +22,7 @@ typedef struct Reference {
     const Model *model;
     bool keeps; // the model gives a row a token and generates: only the rows asked for go out
     tn_program program;
-    int *limits;
+    int *limits, *defaults;
     Slot slots[MAX_STATES];
     int slot_count;
 } Reference;
@@ -102,17 +102,6 @@ static int supported(void) { return 1; }
 
 // ---- the program ------------------------------------------------------------------------------------------------------
 
-static bool all_causal(const Module *module) {
-    for (int f = 0; f < module->func_count; f++)
-        for (int n = 0; n < module->funcs[f]->node_count; n++) {
-            const Node *node = module->funcs[f]->nodes[n];
-            if (((node->op == OP_ATTENTION || node->op == OP_ATTEND) && !node_int(node, "causal")) ||
-                ((op_info(node->op)->flags & SEQUENCE) && node->op != OP_KEEP_ROWS))
-                return false;
-        }
-    return true;
-}
-
 // The fewest rows of a table that this value indexes, also inside what it is passed to.
 static int64_t table_rows(const Func *func, const Value *value) {
     int64_t least = INT32_MAX;
@@ -141,11 +130,15 @@ static bool describe(Reference *reference, Diags *diags) {
         diag_error(diags, NOWHERE, "a model that runs returns one f32 value with a row a token or a sequence");
         return false;
     }
-    bool causal = all_causal(module);
+    bool causal = module_causal(module);
     reference->keeps = causal && result->dims[0] == DIM_T;
     reference->limits = ARENA_ARRAY(reference->build.arena, int, main->input_count);
-    for (int i = 0; i < main->input_count; i++) reference->limits[i] = (int)table_rows(main, main->inputs[i]);
-    int most = (int)(module->context < 4096 ? module->context : 4096);
+    reference->defaults = ARENA_ARRAY(reference->build.arena, int, main->input_count);
+    for (int i = 0; i < main->input_count; i++) {
+        reference->limits[i] = (int)table_rows(main, main->inputs[i]);
+        if (i < reference->model->input_count) reference->defaults[i] = (int)reference->model->input_defaults[i];
+    }
+    int most = (int)(module->context < 4096 || !causal ? module->context : 4096);
     reference->program = (tn_program){.abi = TN_ABI,
                                       .model = reference->model->name ? reference->model->name : "model",
                                       .target = "reference",
@@ -161,6 +154,7 @@ static bool describe(Reference *reference, Diags *diags) {
                                       .input_count = main->input_count,
                                       .input_names = (const char *const *)reference->model->input_names,
                                       .input_limits = reference->limits,
+                                      .input_defaults = reference->defaults,
                                       .out_kind = result->dims[0] == DIM_S                       ? TN_PER_SEQUENCE
                                                   : reference->keeps || result->dims[0] == DIM_R ? TN_PER_ROW
                                                                                                  : TN_PER_TOKEN,

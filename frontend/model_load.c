@@ -312,6 +312,8 @@ static bool build(Load *load, Provider *given) {
     lower->module = module_new(lower->arena, load->model->name);
     lower->module->context = load->model->context = lower->context;
     bool lowered = lower_main(lower, load->model->input_names, load->model->input_count);
+    Module *module = lower->module;
+    if (lowered && !module_causal(module) && module->context > module->max_tokens) module->max_tokens = (int)module->context;   // whole sequences
     for (int i = 0; i < lower->block_count; i++)
         if (!lower->blocks[i].called && lowered)
             diag(lower->diags, DIAG_WARNING, lower->blocks[i].loc, "block '%s' is never called", lower->blocks[i].name);

@@ -282,3 +282,15 @@ void func_move(Func *func, Node *node, const Node *before) {
     func->nodes[to] = node;
     func->node_count++;
 }
+
+// ---- questions about a module -------------------------------------------------------------------------------------
+
+bool module_causal(const Module *module) {
+    for (int f = 0; f < module->func_count; f++)
+        for (int n = 0; n < module->funcs[f]->node_count; n++) {
+            const Node *node = module->funcs[f]->nodes[n];
+            bool attention = node->op == OP_ATTENTION || node->op == OP_ATTEND;
+            if (attention ? !node_int(node, "causal") : op_info(node->op)->flags & SEQUENCE && node->op != OP_KEEP_ROWS) return false;
+        }
+    return true;
+}

@@ -188,6 +188,7 @@ void func_uses(const Func *func, const Value *value, int *nodes, int *returns); 
 void func_replace_uses(Func *func, Value *old, Value *by);
 void func_remove(Func *func, Node *node);
 void func_move(Func *func, Node *node, const Node *before);          // `before` NULL: to the end
+bool module_causal(const Module *module);         // no token's result depends on later ones: a prompt may be cut into steps
 uint64_t func_structure_hash(const Func *func);   // names and places left out: equal for equal computations (callees by their own hash)
 bool func_structure_equal(const Func *a, const Func *b);
 
