@@ -37,20 +37,24 @@ static void forget(OutFile *file) {
     leave(file->path);
     close(file->fd);
     free(file->path);
+    free(file->target);
     *file = (OutFile){.fd = -1};
 }
 
 bool outfile_open(OutFile *file, const char *out, Diags *diags) {
     *file = (OutFile){.fd = -1, .out = out};
     struct stat there;
-    if (stat(out, &there) == 0 && S_ISDIR(there.st_mode)) {
-        diag_error(diags, FILE_LOC(out), "is a folder, not a file to write");
+    bool exists = stat(out, &there) == 0;
+    if (exists && !S_ISREG(there.st_mode)) {   // renaming would put a file in a device's place
+        diag_error(diags, FILE_LOC(out), "is a %s, not a file to write", S_ISDIR(there.st_mode) ? "folder" : "device or a pipe");
         return false;
     }
-    const char *slash = strrchr(out, '/');
+    file->target = exists ? realpath(out, NULL) : NULL;   // a link stays, and what it leads to is written
+    if (!file->target) file->target = strdup(out);
+    const char *slash = strrchr(file->target, '/');
     Text path = {0};
-    text_add(&path, out, slash ? (size_t)(slash + 1 - out) : 0);
-    text_printf(&path, ".%s.XXXXXX.part", slash ? slash + 1 : out);
+    text_add(&path, file->target, slash ? (size_t)(slash + 1 - file->target) : 0);
+    text_printf(&path, ".%s.XXXXXX.part", slash ? slash + 1 : file->target);
     file->path = path.data;
     file->fd = mkstemps(file->path, 5);
     if (file->fd >= 0) {
@@ -61,7 +65,8 @@ bool outfile_open(OutFile *file, const char *out, Diags *diags) {
     diag_error(diags, FILE_LOC(out), "cannot be written: %s", strerror(cause));
     if (cause == ENOENT) diag(diags, DIAG_HINT, NOWHERE, "create its folder first");
     free(file->path);
-    file->path = NULL;
+    free(file->target);
+    file->path = file->target = NULL;
     return false;
 }
 
@@ -74,7 +79,7 @@ void outfile_drop(OutFile *file) {
 bool outfile_keep(OutFile *file, bool executable, Diags *diags) {
     mode_t mask = umask(0);
     umask(mask);
-    if (fchmod(file->fd, (executable ? 0777 : 0666) & ~mask) == 0 && rename(file->path, file->out) == 0) {
+    if (fchmod(file->fd, (executable ? 0777 : 0666) & ~mask) == 0 && rename(file->path, file->target) == 0) {
         forget(file);
         return true;
     }

@@ -5,9 +5,9 @@
 
 typedef struct {
     int fd;
-    char *path;
-    const char *out;
-} OutFile; // path: the temporary name
+    char *path, *target; // the temporary name; what is written in the end
+    const char *out;     // as it was given
+} OutFile;
 
 bool outfile_open(OutFile *file, const char *out, Diags *diags);
 // Gives the file its name, and 0666 or (executable) 0777 less the umask. The file is gone when this fails.

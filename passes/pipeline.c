@@ -50,7 +50,7 @@ static void unknown_pass(const char *name, Diags *diags) {
     }
     diag_error(diags, NOWHERE, "there is no pass '%s'", name);
     const char *near = nearest_name(name, names, pass_count);
-    if (near) diag(diags, DIAG_HINT, NOWHERE, "did you mean '%s'", near);
+    if (near) diag(diags, DIAG_HINT, NOWHERE, "did you mean '%s'?", near);
     else diag(diags, DIAG_HINT, NOWHERE, "passes are: %s", all.data);
     text_free(&all);
 }

@@ -124,7 +124,7 @@ static bool pick_format(const PassOptions *options, DType *to, Diags *diags) {
     if (*to != DT_COUNT) return true;
     diag_error(diags, NOWHERE, "there is no quantization '%s'", name);
     const char *near = nearest_name(name, formats, COUNT_OF(formats));
-    if (near) diag(diags, DIAG_HINT, NOWHERE, "did you mean '%s'", near);
+    if (near) diag(diags, DIAG_HINT, NOWHERE, "did you mean '%s'?", near);
     else diag(diags, DIAG_HINT, NOWHERE, "it is one of as-stored, f16, bf16, w8a8");
     return false;
 }

@@ -80,6 +80,11 @@ grep -q "needs a GPU target" said || fail "ptx: no reason given"
 grep -q "create its folder first" said || fail "a folder that is not there: no hint"
 mkdir taken
 "$TENON" compile toy.yaml -o taken 2>said; [ $? -eq 1 ] || fail "a folder of that name: exit code"
+mkfifo pipe
+"$TENON" compile toy.yaml -o pipe 2>said; [ $? -eq 1 ] && [ -p pipe ] || fail "a pipe of that name: replaced"
+grep -q "not a file to write" said || fail "a pipe of that name: no reason given"
+: >kept.c && ln -s kept.c link.c
+must link "$TENON" compile toy.yaml -o link.c --emit c && { [ -L link.c ] && [ -s kept.c ] || fail "a link: what it leads to was not written"; }
 PATH=/nonexistent "$TENON" compile toy.yaml -o nocc 2>said; [ $? -eq 1 ] || fail "no C compiler: exit code"
 grep -q "install gcc" said || fail "no C compiler: no hint"
 find . -name '.*.part' | grep -q . && fail "half-written files are left"

@@ -102,7 +102,7 @@ static void unknown(void **state) {
     run.options.only = "fus";
     run.options.skip = "everything";
     char *text = finish(&run, false);
-    assert_string_equal(text, "error: there is no pass 'fus'\nhint: did you mean 'fuse'\nerror: there is no pass 'everything'\n"
+    assert_string_equal(text, "error: there is no pass 'fus'\nhint: did you mean 'fuse'?\nerror: there is no pass 'everything'\n"
                               "hint: passes are: share canonicalize rows quantize attention moe fuse layout memory\n");
     free(text);
 }
