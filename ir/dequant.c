@@ -263,5 +263,8 @@ void quantize_row_w8(const float *from, int64_t n, int8_t *codes, float *scale) 
     for (int64_t i = 0; i < n; i++) largest = fabsf(from[i]) > largest ? fabsf(from[i]) : largest;
     float inverse = largest > 0 ? 127.0f / largest : 0;
     *scale = largest / 127.0f;
-    for (int64_t i = 0; i < n; i++) codes[i] = (int8_t)rintf(from[i] * inverse);
+    for (int64_t i = 0; i < n; i++) {
+        float code = rintf(from[i] * inverse);
+        codes[i] = (int8_t)(code == code ? code : 0);   // an infinity makes every product NaN
+    }
 }

@@ -186,7 +186,7 @@ bool tokenizer_encode(const Tokenizer *t, const char *utf8, size_t length, unsig
     buffer_add_valid(&e, &text, utf8, e.failure ? 0 : length);
     encoder_reserve(&e, (void **)&e.ids.data, 0, &e.ids.capacity, 1, sizeof *e.ids.data);
     if (flags & TOKENIZER_SPECIALS) add_all(&e, TOKENIZER_PREFIX);
-    if (!e.failure) encode_text(&e, text.data, text.length);
+    if (!e.failure) encode_text(&e, text.data ? text.data : "", text.length);
     if (flags & TOKENIZER_SPECIALS) add_all(&e, TOKENIZER_SUFFIX);
     free(text.data);
     free(e.stack);

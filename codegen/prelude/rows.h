@@ -57,7 +57,10 @@ TN_NOINLINE void tn_quantize_row(signed char *codes, float *scale, const float *
     if (i < n) m = tn_max(m, tn_abs(tn_load_n(x + i, n - i)));
     float largest = tn_max16(m), inverse = largest > 0 ? 127.0f / largest : 0;
     *scale = largest / 127.0f;
-    for (i = 0; i < n; i++) codes[i] = (signed char)(int)((x[i] * inverse + 12582912.0f) - 12582912.0f);
+    for (i = 0; i < n; i++) {
+        float code = (x[i] * inverse + 12582912.0f) - 12582912.0f;
+        codes[i] = (signed char)(int)(code == code ? code : 0.0f);   // an infinity makes every product NaN
+    }
 }
 // Keys go transposed into the page ([dim][64 positions]), values as rows: both are then the panels that products read.
 TN_NOINLINE void tn_cache_write(tn_u8 *page, int slot, const float *k, const float *v, int heads, int k_dims, int v_dims, int v_padded, long v_stride) {

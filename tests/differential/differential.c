@@ -110,7 +110,7 @@ static void compiled_free(Compiled *c) {
 static bool execute(const Compiled *c, const Script *script, int threads, float *out) {
     int64_t width = c->program->out_width;
     unsigned char *weights = aligned_alloc(4096, c->weights.length + 4096);
-    memcpy(weights, c->weights.data, c->weights.length);
+    if (c->weights.length) memcpy(weights, c->weights.data, c->weights.length);
     Execution *e = execution_new(c->program, weights, threads);
     bool good = true;
     for (int s = 0; s < script->steps && good; s++) {
