@@ -40,7 +40,7 @@ void list_as_slot(Frame *frame, Datum *datum, const Expr *at) {
     if (datum->kind != DATUM_CONSTANT || datum->constant.kind != CONSTANT_LIST || !list_type(&datum->constant, &type)) return;
     uint64_t numbers = 1;
     for (int i = 0; i < type.rank; i++)
-        if (!size_mad(0, numbers, (uint64_t)type.dims[i], MOST_NUMBERS, &numbers)) {
+        if (!size_mad(numbers, (uint64_t)type.dims[i], 0, MOST_NUMBERS, &numbers)) {
             frame_error(frame, at, "a list of more than %d numbers belongs in a file of weights", MOST_NUMBERS);
             *datum = datum_poison;
             return;
