@@ -38,10 +38,9 @@ static void block(const Attend *a, int q, int scores, int acc, int tops, int sum
     char *group = arena_printf(k->arena, "%d", a->group);
     kernel_mma(k, scores, index_constant(0), KV_BLOCK, q, index_constant(0), a->dims, group, keys, index_constant(0), KV_BLOCK, f32, KV_BLOCK, a->dims);
     int i = kernel_loop(k, "i", a->group), lane = kernel_variable(k, "j", false, DT_I32);
-    int own = kernel_variable(k, "own", true, DT_I32), head = kernel_variable(k, "first_head", false, DT_I32);
+    int own = kernel_variable(k, "own", true, DT_I32);
     k->variables[own].name = "own";
     Index at = index_add(index_variable(i, KV_BLOCK), index_variable(lane, 1)), position = index_add(index_variable(b, KV_BLOCK), index_variable(lane, 1));
-    (void)head;
     kernel_map(k, scores, at, lane, KV_BLOCK, NULL, score(a, expr_load(k, scores, at), position, i, own));
     int top = kernel_reduce(k, OP_MAX, lane, KV_BLOCK, expr_load(k, scores, at));
     int before = kernel_let(k, "before", expr_load(k, tops, index_variable(i, 1)));
@@ -72,11 +71,6 @@ static int vector_operand(Kernel *k, const Node *node, int operand) {
         if (k->func->params[i] == v)
             return kernel_buffer(k, c_identifier(k->arena, v->name), DT_F32, PLACE_MEMORY, 0, arena_printf(k->arena, "(const float *)a->w[%d] + first_head", i));
     return -2;
-}
-
-static const Value *through_reshape(const Value *v) {
-    while (v->kind == VALUE_RESULT && v->node->op == OP_RESHAPE) v = v->node->operands[0];
-    return v;
 }
 
 bool build_attend(Kernel *k, Diags *diags) {

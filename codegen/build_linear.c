@@ -3,11 +3,6 @@
 #include "codegen/values.h"
 #include <string.h>
 
-static const Value *through_reshape(const Value *v) {
-    while (v->kind == VALUE_RESULT && v->node->op == OP_RESHAPE) v = v->node->operands[0];
-    return v;
-}
-
 static int param_of(const Func *f, const Value *v) {
     for (int i = 0; i < f->param_count; i++)
         if (f->params[i] == v) return i;
@@ -134,7 +129,7 @@ static void results(Linear *l, const Type *shape) {
     r->accumulator = index_add(index_variable(lane, 1), index_variable(row, PANEL_WIDTH));
     for (int i = 0; i < k->func->result_count; i++) {
         const Value *result = k->func->results[i], *v = through_reshape(result);
-        const char *type = v->type.dtype == DT_F32 ? "float" : v->type.dtype == DT_I32 ? "int" : "tn_u8";
+        const char *type = c_type(v->type.dtype);
         int to = kernel_buffer(k, arena_printf(k->arena, "%s", c_identifier(k->arena, result->name)), v->type.dtype, PLACE_MEMORY, 0,
                                arena_printf(k->arena, "(%s *)a->out[%d] + row * %lld", type, i, (long long)type_row_elements(&v->type)));
         kernel_map(k, to, values_flat(v, at), lane, 0, "columns", epilogue(l, v, at, 0));

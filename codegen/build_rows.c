@@ -266,7 +266,7 @@ static void cache_write(RowValues *r, const Node *node) {
     for (int i = 0; i < r->k->func->node_count && r->k->func->nodes[i] != node; i++)
         if (r->k->func->nodes[i]->op == OP_CACHE_WRITE) {
             const Type *c = &r->k->func->nodes[i]->results[0]->type;
-            before += c->dims[0] * KV_BLOCK * (c->dims[1] + round_up(c->dims[2], 16)) * 4;
+            before += (int64_t)cache_bytes(c);
         }
     kernel_call(r->k, "tn_cache_write(tn_cache_page(a, %s) + %lld, a->position[%s] %% %d, %s, %s, %d, %d, %d, %d, %d)", r->row, (long long)before, r->row, KV_BLOCK, name_of(r, key),
                 name_of(r, v ? v : key), heads, dims, v_dims, (int)round_up(v_dims, 16), v ? v_dims : dims);
@@ -364,7 +364,7 @@ static void copy_results(RowValues *r) {
         char *base = arena_printf(r->k->arena, "a->out[%d]", i);
         if (buffer >= 0 && r->k->buffers[buffer].base && strstr(r->k->buffers[buffer].base, base)) continue;
         int64_t n = type_row_elements(&v->type);
-        const char *type = v->type.dtype == DT_F32 ? "float" : v->type.dtype == DT_I32 ? "int" : v->type.dtype == DT_I8 ? "signed char" : "tn_u8";
+        const char *type = c_type(v->type.dtype);
         int to = kernel_buffer(r->k, arena_printf(r->k->arena, "out_%d", i), v->type.dtype, PLACE_MEMORY, 0,
                                arena_printf(r->k->arena, "(%s *)a->out[%d] + (long)%s * %lld", type, i, r->row, (long long)n));
         if (v->type.dtype == DT_I8 || buffer < 0) {

@@ -191,3 +191,18 @@ Stmt *kernel_mma(Kernel *k, int acc, Index index, int64_t acc_stride, int a, Ind
 bool kernel_panel(const Kernel *k, int param, PanelLayout *out) {
     return panel_layout(k->arena, &k->func->params[param]->type, k->param_storage[param], out);
 }
+
+// ---- values in memory -------------------------------------------------------------------------------------------------------
+
+const char *c_type(DType type) { return type == DT_F32 ? "float" : type == DT_I32 ? "int" : type == DT_I8 ? "signed char" : "tn_u8"; }
+
+uint64_t row_bytes(const Type *type) { return (uint64_t)type_row_elements(type) * (type->dtype == DT_BOOL || type->dtype == DT_I8 ? 1 : 4); }
+
+uint64_t cache_bytes(const Type *cache) {
+    return (uint64_t)cache->dims[0] * KV_BLOCK * (uint64_t)(cache->dims[1] + round_up(cache->dims[2], 16)) * 4;
+}
+
+const Value *through_reshape(const Value *value) {
+    while (value->kind == VALUE_RESULT && value->node->op == OP_RESHAPE) value = value->node->operands[0];
+    return value;
+}

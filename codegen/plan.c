@@ -68,10 +68,6 @@ static bool bind_parameters(Plan *plan, Diags *diags) {
     return true;
 }
 
-static uint64_t cache_bytes(const Type *cache) {
-    return (uint64_t)cache->dims[0] * KV_BLOCK * (uint64_t)(cache->dims[1] + round_up(cache->dims[2], 16)) * 4;
-}
-
 static bool contains(const Func *f, OpId op) {
     for (int i = 0; i < f->node_count; i++)
         if (f->nodes[i]->op == op) return true;
@@ -159,8 +155,6 @@ static bool plan_weights(Plan *plan, Diags *diags) {
     plan->weights_bytes = (uint64_t)round_up((int64_t)plan->weights_bytes, 4096);
     return true;
 }
-
-static uint64_t row_bytes(const Type *type) { return (uint64_t)type_row_elements(type) * (type->dtype == DT_BOOL || type->dtype == DT_I8 ? 1 : 4); }
 
 // Behind main's frame: rows gathered for experts and what they make, with position and sequence of each.
 static void plan_arena(Plan *plan) {

@@ -395,8 +395,6 @@ static void print_stmt(Writer *w, const Stmt *s) {
     }
 }
 
-static const char *c_type(DType type) { return type == DT_F32 ? "float" : type == DT_I32 ? "int" : type == DT_I8 ? "signed char" : "tn_u8"; }
-
 void kernel_print(const Kernel *k, Text *out) {
     Writer w = {k, out, 2};
     if (k->constants) text_puts(out, k->constants);

@@ -15,8 +15,6 @@ typedef struct {
 
 // ---- operands as C ---------------------------------------------------------------------------------------------------------------
 
-static uint64_t row_bytes(const Type *type) { return (uint64_t)type_row_elements(type) * (type->dtype == DT_BOOL || type->dtype == DT_I8 ? 1 : 4); }
-
 static int result_of(const Func *f, const Value *v) {
     for (int i = 0; i < f->result_count; i++)
         if (f->results[i] == v) return i;
@@ -105,8 +103,6 @@ static uint64_t cache_offset(const Step *s, const Value *v) {
     return 0;
 }
 
-static uint64_t type_cache_bytes(const Type *c) { return (uint64_t)c->dims[0] * KV_BLOCK * (uint64_t)(c->dims[1] + round_up(c->dims[2], 16)) * 4; }
-
 static void print_arguments(Step *s, const Node *node, const FuncPlan *callee, uint64_t cache) {
     bool group = s->f->expert;
     if (s->f->expert) text_puts(s->out, "{.step = s, .position = position + first_row[g], .sequence = sequence + first_row[g], .rows = first_row[g + 1] - first_row[g]");
@@ -139,7 +135,7 @@ static void print_kernel_call(Step *s, const Node *node, const FuncPlan *callee,
         if (node->results[r]->type.dtype == DT_CACHE) {
             s->caches[s->cache_count] = node->results[r];
             s->cache_at[s->cache_count++] = *cache_used;
-            *cache_used += type_cache_bytes(&node->results[r]->type);
+            *cache_used += cache_bytes(&node->results[r]->type);
         }
     order(s, node);
     const Kernel *k = callee->kernel;

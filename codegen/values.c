@@ -42,15 +42,13 @@ int values_buffer(RowValues *r, const Value *value) {
     return -1;
 }
 
-static const char *c_type_name(DType type) { return type == DT_F32 ? "float" : type == DT_I32 ? "int" : type == DT_I8 ? "signed char" : "tn_u8"; }
-
 void values_bind_operands(RowValues *r) {
     Kernel *k = r->k;
     const Func *f = k->func;
     for (int i = 0; i < f->input_count; i++) {
         const Value *v = f->inputs[i];
         if (v->type.dtype == DT_CACHE) continue;
-        const char *type = c_type_name(v->type.dtype);
+        const char *type = c_type(v->type.dtype);
         const char *row = v->type.rank && v->type.dims[0] == DIM_T ? r->source_row : r->row;
         char *base = first_dim(&v->type) ? arena_printf(k->arena, "(const %s *)a->in[%d] + (long)%s * %lld", type, i, row, (long long)type_row_elements(&v->type))
                                          : arena_printf(k->arena, "(const %s *)a->in[%d]", type, i);
@@ -72,8 +70,8 @@ int values_store(RowValues *r, const Value *value) {
     for (int i = 0; i < k->func->result_count; i++)
         if (k->func->results[i] == value) {
             char *base = first_dim(&value->type)
-                             ? arena_printf(k->arena, "(%s *)a->out[%d] + (long)%s * %lld", c_type_name(type), i, r->row, (long long)n)
-                             : arena_printf(k->arena, "(%s *)a->out[%d]", c_type_name(type), i);
+                             ? arena_printf(k->arena, "(%s *)a->out[%d] + (long)%s * %lld", c_type(type), i, r->row, (long long)n)
+                             : arena_printf(k->arena, "(%s *)a->out[%d]", c_type(type), i);
             buffer = kernel_buffer(k, c_identifier(k->arena, value->name), type, PLACE_MEMORY, 0, base);
             break;
         }
