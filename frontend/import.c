@@ -12,16 +12,24 @@
 
 // ---- paths --------------------------------------------------------------------------------------------------------
 
-static const char *full_path(Arena *arena, const char *path) {
+static const char *folder_of(Arena *arena, const char *path) {
+    const char *slash = strrchr(path, '/');
+    return !slash ? "." : slash == path ? "/" : arena_strndup(arena, path, (size_t)(slash - path));
+}
+
+static const char *real_path(Arena *arena, const char *path) {
     char *real = realpath(path, NULL);
     const char *out = arena_strdup(arena, real ? real : path);
     free(real);
     return out;
 }
 
-static const char *folder_of(Arena *arena, const char *path) {
-    const char *slash = strrchr(path, '/');
-    return !slash ? "." : slash == path ? "/" : arena_strndup(arena, path, (size_t)(slash - path));
+// A file's path from the root. Its last part is not followed if it is a link: in Hugging Face's cache that leads to a file without its name, whose
+// folder holds no other file of the model.
+static const char *full_path(Arena *arena, const char *path) {
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    const char *folder = real_path(arena, folder_of(arena, path));
+    return arena_printf(arena, strcmp(folder, "/") == 0 ? "%s%s" : "%s/%s", folder, name);
 }
 
 // `path` as seen from `folder`; both absolute. What shares nothing but the root stays absolute.
@@ -42,7 +50,7 @@ static const char *relative_path(Arena *arena, const char *folder, const char *p
 
 static const char *named_path(Arena *arena, const char *out_path, const char *path) {
     const char *full = full_path(arena, path);
-    return out_path ? relative_path(arena, full_path(arena, folder_of(arena, out_path)), full) : full;
+    return out_path ? relative_path(arena, real_path(arena, folder_of(arena, out_path)), full) : full;
 }
 
 // ---- text ---------------------------------------------------------------------------------------------------------
@@ -75,7 +83,7 @@ static void put_plain(Text *out, const char *text) {
 }
 
 static const char *model_name(Arena *arena, const Source *source) {
-    const char *full = full_path(arena, source->path), *slash = strrchr(full, '/');
+    const char *full = source->is_gguf ? full_path(arena, source->path) : real_path(arena, source->path), *slash = strrchr(full, '/');
     char *name = arena_strdup(arena, slash ? slash + 1 : full);
     size_t length = strlen(name);
     if (source->is_gguf && length > 5 && strcasecmp(name + length - 5, ".gguf") == 0)
