@@ -15,12 +15,12 @@ static int input_of(const Func *f, const Value *v) {
     return -1;
 }
 
-typedef struct { RowValues *r; int64_t heads, outputs, k; int row, head, panel; } Linear;
+typedef struct { RowValues *r; int64_t heads, outputs, k; int head, panel; } Linear;
 
 // Where a task's panel lies: weights have panels of their own for each head, or the same for all.
 static const char *panel_offset(const Linear *l, int p, const PanelLayout *layout) {
     Kernel *k = l->r->k;
-    bool own = k->func->params[p]->type.rank == 3;
+    bool own = l->heads > 1 && k->func->params[p]->type.rank == 3;
     return own ? arena_printf(k->arena, "(head * %lld + panel) * %lldLL", (long long)layout->panels, (long long)layout->panel_bytes)
                : arena_printf(k->arena, "panel * %lldLL", (long long)layout->panel_bytes);
 }
@@ -44,8 +44,9 @@ static bool product(Linear *l, const Node *node, int number) {
     PanelFormat *format = arena_copy(k->arena, &layout.format, sizeof layout.format);
     const char *w = k->func->params[p]->name;
     int64_t stride = l->k * l->heads;
+    const char *head = l->heads > 1 ? arena_printf(k->arena, " + head * %lld", (long long)l->k) : "";
     int xs = kernel_buffer(k, arena_printf(k->arena, "x_%d", number), x_type, PLACE_MEMORY, 0,
-                           arena_printf(k->arena, "(const %s *)a->in[%d] + row * %lld + head * %lld", i8 ? "signed char" : "float", x, (long long)stride, (long long)l->k));
+                           arena_printf(k->arena, "(const %s *)a->in[%d] + row * %lld%s", c_type(x_type), x, (long long)stride, head));
     bool plain = format->type == DT_F32 && !format->group;
     int ws = kernel_buffer(k, arena_printf(k->arena, "%s_panel", c_identifier(k->arena, w)), plain ? DT_F32 : DT_U8, PLACE_MEMORY, 0,
                            arena_printf(k->arena, "%s(a->w[%d] + %s)", plain ? "(const float *)" : "", p, panel_offset(l, p, &layout)));
@@ -125,14 +126,14 @@ static void results(Linear *l, const Type *shape) {
     Index column = index_add(index_variable(lane, 1), index_variable(l->panel, PANEL_WIDTH)), at[MAX_RANK] = {{0}};
     at[0] = index_variable(row, 1);
     at[shape->rank - 1] = column;
-    if (shape->rank == 3) at[1] = index_variable(l->head, 1);
+    if (l->heads > 1) at[1] = index_variable(l->head, 1);
     r->accumulator = index_add(index_variable(lane, 1), index_variable(row, PANEL_WIDTH));
     for (int i = 0; i < k->func->result_count; i++) {
         const Value *result = k->func->results[i], *v = through_reshape(result);
         const char *type = c_type(v->type.dtype);
         int to = kernel_buffer(k, arena_printf(k->arena, "%s", c_identifier(k->arena, result->name)), v->type.dtype, PLACE_MEMORY, 0,
                                arena_printf(k->arena, "(%s *)a->out[%d] + row * %lld", type, i, (long long)type_row_elements(&v->type)));
-        kernel_map(k, to, values_flat(v, at), lane, 0, "columns", epilogue(l, v, at, 0));
+        kernel_map(k, to, values_flat(v, at), lane, PANEL_WIDTH, l->outputs % PANEL_WIDTH ? "columns" : NULL, epilogue(l, v, at, 0));
     }
     kernel_end(k);
 }
@@ -151,15 +152,13 @@ bool build_linear(Kernel *k, Diags *diags) {
         diag(diags, DIAG_HINT, anchor->loc, "reshape it first, and what comes out after");
         return false;
     }
-    int64_t panels = (l.outputs + PANEL_WIDTH - 1) / PANEL_WIDTH, tail = l.outputs - (panels - 1) * PANEL_WIDTH;
-    k->tasks = arena_printf(k->arena, "((a.rows + %d) / %d * %lldL)", ROW_BLOCK - 1, ROW_BLOCK, (long long)(panels * l.heads));
+    int64_t panels = (l.outputs + PANEL_WIDTH - 1) / PANEL_WIDTH, block = panels * l.heads, tail = l.outputs - (panels - 1) * PANEL_WIDTH;
+    k->tasks = arena_printf(k->arena, "((a.rows + %d) / %d * %lldL)", ROW_BLOCK - 1, ROW_BLOCK, (long long)block);
     Text decode = {0};
-    text_printf(&decode, "        const long panel = task %% %lld, head = task / %lld %% %lld, row = task / %lld * %d;\n", (long long)panels, (long long)panels, (long long)l.heads,
-                (long long)(panels * l.heads), ROW_BLOCK);
-    text_printf(&decode, "        const int rows = a->rows - row < %d ? (int)(a->rows - row) : %d", ROW_BLOCK, ROW_BLOCK);
-    if (tail == PANEL_WIDTH) text_puts(&decode, ", columns = 64;\n");
-    else text_printf(&decode, ", columns = panel < %lld ? 64 : %lld;\n", (long long)(panels - 1), (long long)tail);
-    text_puts(&decode, "        (void)head;\n");
+    text_printf(&decode, "        const long panel = task %% %lld, row = task / %lld * %d;\n", (long long)panels, (long long)block, ROW_BLOCK);
+    if (l.heads > 1) text_printf(&decode, "        const long head = task / %lld %% %lld;\n", (long long)panels, (long long)l.heads);
+    text_printf(&decode, "        const int rows = a->rows - row < %d ? (int)(a->rows - row) : %d;\n", ROW_BLOCK, ROW_BLOCK);
+    if (tail != PANEL_WIDTH) text_printf(&decode, "        const int columns = panel < %lld ? %d : %lld;\n", (long long)(panels - 1), PANEL_WIDTH, (long long)tail);
     k->decode = arena_strdup(k->arena, decode.data);
     text_free(&decode);
     l.head = kernel_variable(k, "head", false, DT_I32);
