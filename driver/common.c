@@ -36,6 +36,11 @@ bool read_text(const char *path, Text *text, Diags *diags) {
     return !failed && text->length < TEXT_LIMIT;
 }
 
+int column(const char *text, int width) {
+    for (; *text; text++) width += ((unsigned char)*text & 0xc0) == 0x80;
+    return width;
+}
+
 int print_out(const Text *text) {
     if ((text->length == 0 || fwrite(text->data, 1, text->length, stdout) == text->length) && fflush(stdout) == 0) return EXIT_DONE;
     fprintf(stderr, "tenon: error: cannot write to standard output: %s\n", strerror(errno));

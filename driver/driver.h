@@ -61,6 +61,7 @@ void cache_options_add(Options *options, BuildOptions *build); // --cache-size -
 // Prints the messages on standard error and frees the sink; EXIT_INPUT when there is an error in it, else EXIT_DONE.
 int finish(Diags *diags);
 bool read_text(const char *path, Text *text, Diags *diags); // a whole file; "-": standard input
+int column(const char *text, int width);                    // for printf's %-*s: the width in bytes of so many characters
 int print_out(const Text *text);                            // on standard output; EXIT_INPUT (and a message) when that fails
 void json_text(Text *out, const char *text);                // a JSON string with its quotes
 double seconds_now(void);

@@ -19,7 +19,7 @@ static void help(FILE *to) {
           "usage: tenon COMMAND …\n\n",
           to);
     for (size_t i = 0; i < COUNT_OF(commands); i++)
-        fprintf(to, "  %-8s %-28s %s\n", commands[i]->name, commands[i]->arguments, commands[i]->meaning);
+        fprintf(to, "  %-8s %-*s %s\n", commands[i]->name, column(commands[i]->arguments, 28), commands[i]->arguments, commands[i]->meaning);
     fputs("\nMODEL is a model description (.yaml), a .gguf file, or a Hugging Face folder.\n\n"
           "Examples:\n"
           "  tenon run smollm2.gguf -p \"Why is the sky blue?\"\n"
@@ -56,11 +56,11 @@ int main(int argc, char **argv) {
     const char *name = argv[1];
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || (strcmp(name, "help") == 0 && argc == 2)) {
         help(stdout);
-        return EXIT_DONE;
+        return print_out(&(Text){0});
     }
     if (strcmp(name, "--version") == 0) {
         puts("tenon " TENON_VERSION);
-        return EXIT_DONE;
+        return print_out(&(Text){0});
     }
     bool asks = strcmp(name, "help") == 0;
     const Command *command = find_command(asks ? argv[2] : name);

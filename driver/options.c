@@ -31,7 +31,7 @@ void command_help(const Options *options, FILE *to) {
         const Option *option = &options->options[i];
         char left[64];
         snprintf(left, sizeof left, "%s %s", option->name, option->argument ? option->argument : "");
-        fprintf(to, "  %-22s %s\n", left, option->help);
+        fprintf(to, "  %-*s %s\n", column(left, 22), left, option->help);
     }
     fprintf(to, "  %-22s %s\n", "--help", "this text");
     if (options->run) {

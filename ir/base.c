@@ -206,7 +206,7 @@ const char *nearest_name(const char *name, const char *const *candidates, int co
     for (int i = 0; i < count; i++) {
         if (!candidates[i] || strlen(candidates[i]) > NAME_LIMIT) continue;
         int distance = edit_distance(name, candidates[i]);
-        if (distance < best && distance < (int)strlen(candidates[i])) best = distance, nearest = candidates[i];
+        if (distance < best && distance < (int)strlen(candidates[i]) && 2 * distance <= (int)strlen(candidates[i])) best = distance, nearest = candidates[i];
     }
     return nearest;
 }

@@ -22,16 +22,18 @@ static PromptIds *prompts_new(Run *run, const char *label) {
 
 static int prompts_no_memory(Run *run) { return tn_fail(&run->failure, TN_BAD_MACHINE, "no memory for the prompts"); }
 
-// Ids separated by commas or white space.
+// Ids separated by a comma or white space.
 static int prompts_ids(Run *run, const char *text, PromptIds *out) {
     const char *at = text;
     out->ids = malloc((strlen(text) / 2 + 1) * sizeof *out->ids);
     if (!out->ids)
         return prompts_no_memory(run);
     for (;;) {
-        at += strspn(at, ", \t\r\n");
+        at += strspn(at, out->count ? " \t\r\n" : ", \t\r\n");
         if (!*at)
             return 0;
+        if (*at == ',' && out->count)
+            at += 1 + strspn(at + 1, " \t\r\n");
         char *end;
         errno = 0;
         long id = strtol(at, &end, 10);

@@ -22,6 +22,7 @@ expect 2 "usage: tenon COMMAND"
 expect 0 "usage: tenon COMMAND" --help
 expect 0 "usage: tenon COMMAND" help
 expect 0 "tenon 0." --version
+"$TENON" --help >/dev/full 2>/dev/null && { echo "--help: a full disk went unnoticed"; failures=$((failures + 1)); }
 expect 2 "there is no command chek (did you mean check?)" chek model.yaml
 expect 2 "there is no command explain" explain model.yaml
 for command in import check compile run eval bench opt targets; do
