@@ -40,7 +40,10 @@ bool cache_open(Cache *cache, uint64_t limit, char *why, size_t why_room) {
         return false;
     }
     struct stat info;
-    if (!make_folders(path.data) || stat(path.data, &info) != 0)
+    bool from_home = !(xdg && *xdg == '/');
+    if (from_home && stat(home, &info) != 0)   // a home that is not there is not made
+        snprintf(why, why_room, "%s: %s", home, strerror(errno));
+    else if (!make_folders(path.data) || stat(path.data, &info) != 0)
         snprintf(why, why_room, "%s: %s", path.data, strerror(errno));
     else if (!S_ISDIR(info.st_mode) || info.st_uid != geteuid() || (info.st_mode & 022))
         snprintf(why, why_room, "%s is not a folder that only you can write", path.data);

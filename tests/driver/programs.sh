@@ -76,6 +76,8 @@ grep -q aarch64 toy.llvm-ir || fail "llvm-ir: not for aarch64"
 grep -q "needs a GPU target" said || fail "ptx: no reason given"
 
 # ---- mistakes
+must home env -u XDG_CACHE_HOME HOME="$PWD/absent" "$TENON" run toy.yaml --tokens 1 -n 1
+{ [ ! -e absent ] && grep -q "nothing is cached" said; } || fail "a home that is not there was made"
 "$TENON" compile toy.yaml -o /nonexistent/toy 2>said; [ $? -eq 1 ] || fail "a folder that is not there: exit code"
 grep -q "create its folder first" said || fail "a folder that is not there: no hint"
 mkdir taken
