@@ -3,6 +3,7 @@
 //   differential ops [SEEDS]             every op alone, over types and edge shapes
 //   differential mutations [SEEDS]       every op broken on purpose in turn: each must be caught
 //   differential graphs COUNT [FIRST]    random graphs: interpreter = after each pass = compiled
+//   differential int8 COUNT [FIRST]      the same graphs quantized to w8a8: near the interpreter, and the generic target's bits exactly
 //
 // Compiled programs run with guard bytes around all they write and NaN in all they have not written, with one thread and three, in a batch, alone, and
 // token by token: all must give the same bits. With TARGET=name another target than this machine's best.
@@ -15,9 +16,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const Target *target;
+static const Target *target, *generic;
 static Coverage coverage;
-static const float TOLERANCE = 1e-4f;
+static const char *quantize;                  // NULL: as stored
+static float tolerance = 1e-4f;
 
 typedef struct { float *rows; int count; } Rows;                // [count][width]
 typedef struct { Jit *jit; const tn_program *program; Text weights; } Compiled;
@@ -79,14 +81,14 @@ static bool append(void *to, const void *bytes, size_t length) {
     return true;
 }
 
-static bool compile(const Module *module, Compiled *c, Diags *diags) {
+static bool compile(const Module *module, const Target *for_target, Compiled *c, Diags *diags) {
     static const char *const names[] = {"tokens"};
-    Plan *plan = plan_new(module, target, names, NULL, 1, diags);
+    Plan *plan = plan_new(module, for_target, names, NULL, 1, diags);
     if (!plan) return false;
     Text source = {0}, object = {0};
     plan_emit(plan, FLAVOUR_JIT, 1, &source);
     ClangOptions options;
-    target_clang_options(target, &options);
+    target_clang_options(for_target, &options);
     options.optimization = 1;
     bool ok = plan_pack(plan, append, &c->weights, NULL, NULL, diags) && clang_compile("case.c", source.data, source.length, &options, EMIT_OBJECT, &object, diags);
     if (getenv("KEEP")) {
@@ -156,7 +158,7 @@ static bool near(const float *got, const float *want, int64_t n, Text *why) {
     for (int64_t i = 0; i < n; i++)
         if (isfinite(want[i]) && fabsf(want[i]) > scale) scale = fabsf(want[i]);
     for (int64_t i = 0; i < n; i++)
-        if (!(fabsf(got[i] - want[i]) <= TOLERANCE * scale || got[i] == want[i] || (isnan(got[i]) && isnan(want[i])))) {
+        if (!(fabsf(got[i] - want[i]) <= tolerance * scale || got[i] == want[i] || (isnan(got[i]) && isnan(want[i])))) {
             text_printf(why, "element %lld is %.9g, not %.9g (largest %.3g)", (long long)i, (double)got[i], (double)want[i], (double)scale);
             return false;
         }
@@ -164,7 +166,7 @@ static bool near(const float *got, const float *want, int64_t n, Text *why) {
 }
 
 static bool run_passes_each(Module *module, const Script *script, const float *want, int64_t n, int64_t width, bool look, Text *why, Diags *diags) {
-    PassOptions options = {.target = target, .verify = true};
+    PassOptions options = {.target = target, .verify = true, .quantize = quantize};
     if (!look) return run_passes(module, &options, diags);
     for (int p = 0; p < pass_count; p++) {
         options.only = passes[p].name;
@@ -203,6 +205,17 @@ static bool variations(const Compiled *c, const Script *script, const float *bas
     return good;
 }
 
+// Every target sums floats in one order and int8 exactly.
+static bool generic_bits(const Module *module, const Script *script, const float *base, int64_t n, Text *why, Diags *diags) {
+    Compiled c = {0};
+    float *again = calloc((size_t)n, sizeof *again);
+    bool good = compile(module, generic, &c, diags) && execute(&c, script, 1, again) && !memcmp(again, base, sizeof(float) * (size_t)n);
+    if (!good) text_printf(why, "the generic target gives other bits than %s", target->name);
+    compiled_free(&c);
+    free(again);
+    return good;
+}
+
 static Verdict differ(Make make, OpId op, uint64_t seed, bool broken, bool thorough, Text *why) {
     Arena *arena = arena_new(), *scratch = arena_new();
     Diags *diags = diags_new();
@@ -216,9 +229,13 @@ static Verdict differ(Make make, OpId op, uint64_t seed, bool broken, bool thoro
         float *want = calloc((size_t)n, sizeof *want), *got = calloc((size_t)n, sizeof *got);
         Compiled c = {0};
         bool ok = reference(original, &script, scratch, want, width, diags);
-        ok = ok && run_passes_each(module, &script, want, n, width, thorough && !broken, why, diags) && compile(module, &c, diags);
+        ok = ok && run_passes_each(module, &script, want, n, width, thorough && !broken && !quantize, why, diags);
+        if (ok && quantize) ok = reference(module, &script, scratch, want, width, diags);   // what the quantized graph should give
+        ok = ok && compile(module, target, &c, diags);
         if (ok && !execute(&c, &script, 1, got)) text_puts(why, "a guard byte changed");
-        else if (ok && near(got, want, n, why) && (!thorough || variations(&c, &script, got, n, why))) verdict = SAME;
+        else if (ok && near(got, want, n, why) && (!thorough || variations(&c, &script, got, n, why)) &&
+                 (!quantize || generic_bits(module, &script, got, n, why, diags)))
+            verdict = SAME;
         compiled_free(&c);
         free(want);
         free(got);
@@ -305,6 +322,7 @@ int main(int argc, char **argv) {
     Diags *diags = diags_new();
     const char *name = getenv("TARGET");
     target = target_find(name ? name : "native", diags);
+    generic = target_find("generic", diags);
     if (!target || !target_runs_here(target)) {
         diags_print(diags, stderr);
         printf("SKIPPED: target %s does not run here\n", name ? name : "native");
@@ -316,6 +334,11 @@ int main(int argc, char **argv) {
     if (!strcmp(what, "ops")) return run_ops(count) | print_coverage();
     if (!strcmp(what, "mutations")) return run_mutations(count);
     if (!strcmp(what, "graphs")) return run_graphs(count, argc > 3 ? strtoull(argv[3], NULL, 10) : 0) | print_coverage();
-    fprintf(stderr, "usage: differential ops [SEEDS] | mutations [SEEDS] | graphs COUNT [FIRST]\n");
+    if (!strcmp(what, "int8")) {
+        quantize = "w8a8";
+        tolerance = 0.05f;   // a code of an activation that is rounded the other way
+        return run_graphs(count, argc > 3 ? strtoull(argv[3], NULL, 10) : 0);
+    }
+    fprintf(stderr, "usage: differential ops [SEEDS] | mutations [SEEDS] | graphs COUNT [FIRST] | int8 COUNT [FIRST]\n");
     return 2;
 }
