@@ -238,10 +238,11 @@ static void over_rows(RowValues *r, const Node *node, void (*call)(RowValues *, 
 
 static void top_k_call(RowValues *r, const Node *node, const char *row) {
     const Value *x = node->operands[0];
-    int n = (int)x->type.dims[x->type.rank - 1], k = (int)node_int(node, "k"), groups = (int)node_int(node, "groups"), keep = (int)node_int(node, "keep");
+    int n = (int)x->type.dims[x->type.rank - 1], k = (int)node_int(node, "k"), groups = (int)node_int(node, "groups"), keep = (int)node_int(node, "keep"),
+        score = (int)node_int(node, "score");
     const char *values = name_of(r, node->results[0]), *indices = name_of(r, node->results[1]);
     if (groups > 256) values_fail(r, "top_k: at most 256 groups");
-    if (groups > 1) kernel_call(r->k, "tn_top_k_groups(%s + %s * %d, %s + %s * %d, %s + %s * %d, %d, %d, %d, %d)", values, row, k, indices, row, k, name_of(r, x), row, n, n, k, groups, keep);
+    if (groups > 1) kernel_call(r->k, "tn_top_k_groups(%s + %s * %d, %s + %s * %d, %s + %s * %d, %d, %d, %d, %d, %d)", values, row, k, indices, row, k, name_of(r, x), row, n, n, k, groups, keep, score);
     else kernel_call(r->k, "tn_top_k(%s + %s * %d, %s + %s * %d, %s + %s * %d, %d, %d)", values, row, k, indices, row, k, name_of(r, x), row, n, n, k);
     if (node_int(node, "normalize")) kernel_call(r->k, "tn_normalize(%s + %s * %d, %d)", values, row, k, k);
 }

@@ -121,9 +121,10 @@ static int64_t largest_free(const float *x, const uint8_t *taken, int64_t n) {
     return best;
 }
 
-// Marks as taken every group but the `keep` whose two largest sum highest.
-static void drop_groups(Eval *eval, const float *x, int64_t n, int64_t groups, int64_t keep, uint8_t *taken) {
-    int64_t size = n / groups;
+// Marks as taken every group but the `keep` whose `score` largest sum highest.
+static void drop_groups(Eval *eval, const float *x, int64_t n, int64_t groups, uint8_t *taken) {
+    int64_t size = n / groups, keep = node_int(eval->node, "keep");
+    bool pairs = node_int(eval->node, "score") == 2;
     float *score = ARENA_ARRAY(eval->arena, float, groups);
     uint8_t *kept = ARENA_ARRAY(eval->arena, uint8_t, groups);
     for (int64_t g = 0; g < groups; g++) {
@@ -132,7 +133,7 @@ static void drop_groups(Eval *eval, const float *x, int64_t n, int64_t groups, i
         taken[g * size + first] = 1;
         int64_t second = largest_free(part, taken + g * size, size);
         taken[g * size + first] = 0;
-        score[g] = part[first] + (second < 0 ? 0 : part[second]);
+        score[g] = part[first] + (pairs && second >= 0 ? part[second] : 0);
     }
     for (int64_t i = 0; i < keep; i++) kept[largest_free(score, kept, groups)] = 1;
     for (int64_t i = 0; i < n; i++) taken[i] = !kept[i / size];
@@ -148,7 +149,7 @@ void eval_TOP_K(Eval *eval) {
         int32_t *indices = (int32_t *)eval->out[1].data + r * k;
         double total = 0;
         memset(taken, 0, (size_t)n);
-        if (groups > 1) drop_groups(eval, x, n, groups, node_int(eval->node, "keep"), taken);
+        if (groups > 1) drop_groups(eval, x, n, groups, taken);
         for (int64_t i = 0; i < k; i++) {
             int64_t best = largest_free(x, taken, n);
             taken[best] = 1;

@@ -172,9 +172,10 @@ void infer_TOP_K(Infer *infer) {
     if (!expect_dtype(infer, 0, DT_F32) || !has_columns(infer, 0)) return;
     Type values = infer->in[0];
     int64_t n = last_size(&values), k = node_int(infer->node, "k"), groups = node_int(infer->node, "groups"),
-            keep = node_int(infer->node, "keep");
+            keep = node_int(infer->node, "keep"), score = node_int(infer->node, "score");
     if (groups < 1 || n % groups) infer_error(infer, "%lld columns cannot be cut into %lld groups", (long long)n, (long long)groups);
     else if (keep < 1 || keep > groups) infer_error(infer, "keep=%lld must be within 1 … groups", (long long)keep);
+    else if (score < 1 || score > 2) infer_error(infer, "score=%lld must be 1 or 2: how many of a group's largest are summed", (long long)score);
     else if (k < 1 || k > n / groups * keep)
         infer_error(infer, "k=%lld must be within 1 … %lld", (long long)k, (long long)(n / groups * keep));
     else {

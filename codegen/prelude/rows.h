@@ -12,8 +12,8 @@ TN_NOINLINE void tn_top_k(float *values, int *indices, const float *x, int n, in
         indices[s] = best;
     }
 }
-// Only the `keep` groups whose two largest sum highest take part (DeepSeek-V3, arXiv 2412.19437).
-TN_NOINLINE void tn_top_k_groups(float *values, int *indices, const float *x, int n, int k, int groups, int keep) {
+// Only the `keep` groups whose `summed` largest (1: DeepSeek-V2, arXiv 2405.04434; 2: DeepSeek-V3, arXiv 2412.19437) sum highest take part.
+TN_NOINLINE void tn_top_k_groups(float *values, int *indices, const float *x, int n, int k, int groups, int keep, int summed) {
     int size = n / groups, open[256];
     float score[256];
     for (int g = 0; g < groups; g++) {
@@ -22,7 +22,7 @@ TN_NOINLINE void tn_top_k_groups(float *values, int *indices, const float *x, in
             if (x[i] > first) { second = first; first = x[i]; }
             else if (x[i] > second) second = x[i];
         }
-        score[g] = size > 1 ? first + second : first;
+        score[g] = summed > 1 && size > 1 ? first + second : first;
         open[g] = 0;
     }
     for (int s = 0; s < keep; s++) {

@@ -375,7 +375,8 @@ static void add(Gen *g, OpId op) {
         if (!is_exact(g, x) || x->type.rank < 2) break;
         int groups = last % 4 == 0 && chance(g, 30) ? 2 : 1, keep = 1 + below(g, groups), open = last / groups * keep;
         a[0] = attr_number("k", 1 + below(g, open < 8 ? open : 8)), a[1] = attr_number("normalize", 0), a[2] = attr_number("groups", groups), a[3] = attr_number("keep", keep);
-        n = give(g, op, &x, 1, a, 4, true);
+        a[4] = attr_number("score", 1 + below(g, 2));
+        n = give(g, op, &x, 1, a, 5, true);
         if (n) {   // and the indices, as numbers
             Value *index = g->values[g->count - 1].value;
             g->count--;

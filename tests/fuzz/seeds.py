@@ -427,7 +427,7 @@ func @expert(%x: f32[T, 4]; %w: f32[4, 4]) -> f32[T, 4] {
 main @model(%tokens: i32[T]) -> f32[T, 8] {
   %x: f32[T, 4] = embedding %tokens, @a
   %q: f32[T, 2, 2] = reshape %x {shape=[T, 2, 2]}
-  %w: f32[T, 2], %e: i32[T, 2] = top_k %x {k=2, normalize=true, groups=1, keep=1}
+  %w: f32[T, 2], %e: i32[T, 2] = top_k %x {k=2, normalize=true, groups=1, keep=1, score=2}
   %m: f32[T, 4] = moe %x, %w, %e, [@e0, @e1, @e0, @e1] {block=@expert, count=4}
   %l: f32[T, 8] = linear %m, @a
   return %l

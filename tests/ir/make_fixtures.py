@@ -262,13 +262,13 @@ def attentions():
     case("attend_latent", "  %c: cache[2, 6, 4] = cache_write %x1 {v_dims=4}\nattend %x0, %c {scale=0.5}", [q, k], [attention(q, k, k[..., :4], scale=0.5)])
 
 
-def top_k(x, k, groups=1, keep=1):
+def top_k(x, k, groups=1, keep=1, score=2):
     indices = []
     for row in d(x):
         row = row.copy()
         if groups > 1:
             parts = np.sort(row.reshape(groups, -1), -1)
-            kept = np.argsort(-parts[:, -2:].sum(-1), kind="stable")[:keep]
+            kept = np.argsort(-parts[:, -score:].sum(-1), kind="stable")[:keep]
             row = np.where(np.isin(np.arange(row.size) // (row.size // groups), kept), row, -np.inf)
         indices.append(np.argsort(-row, kind="stable")[:k])
     indices = np.array(indices)
@@ -286,6 +286,7 @@ def rows():
     v, e = top_k(p, 2)
     case("top_k_normalized", "top_k %x0 {k=2, normalize=true}", [p], [d(v) / d(v).sum(-1, keepdims=True), e])
     case("top_k_groups", "top_k %x0 {k=3, groups=4, keep=2}", [p], list(top_k(p, 3, 4, 2)))
+    case("top_k_groups_largest", "top_k %x0 {k=3, groups=4, keep=2, score=1}", [p], list(top_k(p, 3, 4, 2, 1)))
     e = rng.integers(0, 8, (T, 3))
     case("gather", "gather %x0, %x1", [x, e], [np.take_along_axis(x, e, -1)])
     case("gather_vector", "gather @w0, %x0", [e], [x[0][e]], [x[0]])
