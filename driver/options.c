@@ -64,20 +64,18 @@ static bool parse_size(const char *text, uint64_t *size) {
 
 // 0, or the exit code after a message.
 static int store(const Options *options, const Option *option, const char *value) {
+    uint64_t number = 0;
+    bool numeric = option->kind == OPTION_SIZE || option->kind == OPTION_COUNT, size = numeric && parse_size(value, &number);
+    bool large = size || (numeric && *value && !value[strspn(value, "0123456789")]);
     switch (option->kind) {
     case OPTION_FLAG: *(bool *)option->into = true; return 0;
     case OPTION_TEXT: *(const char **)option->into = value; return 0;
     case OPTION_SIZE:
-        if (parse_size(value, option->into)) return 0;
-        return usage_error(options->command, "%s: '%s' is not a size (such as 500M or 20G)", option->name, value);
-    case OPTION_COUNT: {
-        uint64_t number;
-        if (parse_size(value, &number) && number <= INT32_MAX) {
-            *(int *)option->into = (int)number;
-            return 0;
-        }
-        return usage_error(options->command, "%s: '%s' is not a number", option->name, value);
-    }
+        if (size) return *(uint64_t *)option->into = number, 0;
+        return usage_error(options->command, large ? "%s: '%s' is too large" : "%s: '%s' is not a size (such as 500M or 20G)", option->name, value);
+    case OPTION_COUNT:
+        if (size && number <= INT32_MAX) return *(int *)option->into = (int)number, 0;
+        return usage_error(options->command, large ? "%s: '%s' is too large (at most 2147483647)" : "%s: '%s' is not a number", option->name, value);
     }
     return EXIT_USAGE;
 }

@@ -66,6 +66,8 @@ static int option_number(const OptionSpec *spec, const char *text, double *out, 
         return tn_fail(failure, TN_BAD_USAGE, "%s %s: not a number (at character %d)", spec->name, text, (int)(end - text) + 1);
     if (spec->kind == OPTION_INT && value != floor(value))
         return tn_fail(failure, TN_BAD_USAGE, "%s %s: not a whole number", spec->name, text);
+    if (spec->high >= INT_MAX && value > spec->high)
+        return tn_fail(failure, TN_BAD_USAGE, "%s %s: too large (at most %.15g)", spec->name, text, spec->high);
     if (isnan(value) || value < spec->low || value > spec->high) {
         if (spec->high >= INT_MAX)
             return tn_fail(failure, TN_BAD_USAGE, "%s %s: must be %.15g or more", spec->name, text, spec->low);

@@ -40,6 +40,10 @@ expect 2 "-o OUT is missing" compile model.yaml
 expect 2 "did you mean exe?" compile model.yaml -o out --emit exa
 expect 2 "--text FILE is missing" eval model.yaml
 expect 2 "is not a size" run model.yaml --cache-size much
+expect 2 "-n 99999999999: too large (at most 2147483647)" run model.yaml -n 99999999999
+expect 2 "--limit: '99999999999' is too large (at most 2147483647)" eval model.yaml --text a.txt --limit 99999999999
+expect 2 "--ctx: '99999999999999999999' is too large" eval model.yaml --text a.txt --ctx 99999999999999999999
+expect 2 "--cache-size: '99999999999999999999' is too large" run model.yaml --cache-size 99999999999999999999
 expect 2 "--temp" run model.yaml --temp hot
 expect 1 "cannot" check "$folder/absent.yaml"
 expect 1 "there is no target named 'x86-64-v5'" compile "$folder/absent.yaml" -o "$folder/out" --target x86-64-v5

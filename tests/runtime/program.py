@@ -61,6 +61,7 @@ def options():
     error(2, "--temp 1e: not a number (at character 2)", "-p", "x", "--temp", "1e")
     error(2, "--temp nan: must be between 0 and 1000", "-p", "x", "--temp", "nan")
     error(2, "--top-p 1.5: must be between 0 and 1", "-p", "x", "--top-p", "1.5")
+    error(2, "-n 99999999999: too large (at most 2147483647)", "-p", "x", "-n", "99999999999")
     error(2, "--threads 0: must be between 1 and 1024", "-p", "x", "--threads", "0")
     error(2, "--top-k 1.5: not a whole number", "-p", "x", "--top-k", "1.5")
     error(2, "--seed -1: not a whole number from 0 to 2^64-1", "-p", "x", "--seed", "-1")
