@@ -1,10 +1,13 @@
 // The header has a fixed length of 128 bytes, so rows can be written before it is known how many there will be, and in the order in which a
-// batch makes them. The file is made under its own name at once: a name that cannot be written is reported before the model runs.
+// batch makes them. The file has no name until it is whole: whatever ends the run before that leaves nothing. Where a file system cannot do that it
+// has a temporary name beside the last one. Either is made before the model runs, so a name that cannot be written is reported first.
 #include "runtime/npy.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { NPY_HEADER = 128 };
@@ -24,9 +27,48 @@ static int npy_write(Npy *npy, const void *bytes, size_t length, uint64_t offset
     return 0;
 }
 
+static void npy_free(Npy *npy) {
+    free(npy->target);
+    free(npy->part);
+    npy->target = npy->part = NULL;
+}
+
+// Makes the file without a name or, where that is not possible, under `part`.
+static int npy_create(Npy *npy) {
+    char *slash = strrchr(npy->part, '/'), after = slash ? slash[1] : 0;
+    if (slash)
+        slash[1] = 0;
+    npy->fd = open(slash ? npy->part : ".", O_WRONLY | O_TMPFILE | O_CLOEXEC, 0666);
+    if (slash)
+        slash[1] = after;
+    npy->unnamed = npy->fd >= 0;
+    if (npy->fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL))
+        npy->fd = open(npy->part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    return npy->fd;
+}
+
 int tn_npy_open(Npy *npy, const char *path, int width, tn_failure *failure) {
-    *npy = (Npy){.path = path, .width = width, .fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)};
-    return npy->fd >= 0 ? 0 : tn_fail(failure, TN_BAD_INPUT, "%s: %s", path, strerror(errno));
+    struct stat there;
+    bool exists = stat(path, &there) == 0;
+    *npy = (Npy){.path = path, .width = width, .fd = -1};
+    if (exists && !S_ISREG(there.st_mode)) {               // a device, a pipe: nothing may take its place
+        npy->fd = open(path, O_WRONLY | O_CLOEXEC);
+        return npy->fd >= 0 ? 0 : tn_fail(failure, TN_BAD_INPUT, "%s: %s", path, strerror(errno));
+    }
+    npy->target = exists ? realpath(path, NULL) : NULL;    // a link stays, and what it leads to is written
+    if (!npy->target)
+        npy->target = strdup(path);
+    size_t room = npy->target ? strlen(npy->target) + 32 : 0;
+    npy->part = room ? malloc(room) : NULL;
+    if (npy->part) {
+        const char *slash = strrchr(npy->target, '/'), *name = slash ? slash + 1 : npy->target;
+        snprintf(npy->part, room, "%.*s.%s.%ld.part", (int)(name - npy->target), npy->target, name, (long)getpid());
+        if (npy_create(npy) >= 0)
+            return 0;
+    }
+    tn_fail(failure, TN_BAD_INPUT, "%s: %s", path, strerror(errno));
+    npy_free(npy);
+    return -1;
 }
 
 int tn_npy_row(Npy *npy, uint64_t row, const float *values, tn_failure *failure) {
@@ -36,14 +78,40 @@ int tn_npy_row(Npy *npy, uint64_t row, const float *values, tn_failure *failure)
     return npy_write(npy, values, bytes, NPY_HEADER + row * bytes, failure);
 }
 
-int tn_npy_close(Npy *npy, tn_failure *failure) {
+static int npy_header(Npy *npy, tn_failure *failure) {
     char header[NPY_HEADER + 1], shape[96];
     snprintf(shape, sizeof shape, "{'descr': '%cf4', 'fortran_order': False, 'shape': (%llu, %d), }",
              __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? '<' : '>', (unsigned long long)npy->rows, npy->width);
     snprintf(header, sizeof header, "%-10s%-117s\n", "", shape);
     memcpy(header, "\x93NUMPY\x01\x00\x76\x00", 10);       // 0x76 = 118 bytes follow
-    int failed = npy_write(npy, header, NPY_HEADER, 0, failure);
-    if (close(npy->fd) && !failed)
-        failed = tn_fail(failure, TN_BAD_INPUT, "%s: cannot be written: %s", npy->path, strerror(errno));
-    return failed;
+    return npy_write(npy, header, NPY_HEADER, 0, failure);
+}
+
+// Gives what is whole its name.
+static bool npy_name(Npy *npy) {
+    char self[40];
+    if (!npy->part)
+        return true;
+    snprintf(self, sizeof self, "/proc/self/fd/%d", npy->fd);
+    if (npy->unnamed)
+        unlink(npy->part);                                 // of a process that was killed and had this number
+    if (npy->unnamed && linkat(AT_FDCWD, self, AT_FDCWD, npy->part, AT_SYMLINK_FOLLOW))
+        return false;
+    npy->unnamed = false;
+    return rename(npy->part, npy->target) == 0;
+}
+
+int tn_npy_close(Npy *npy, bool whole, tn_failure *failure) {
+    bool done = whole && !npy_header(npy, failure);
+    if (done && !npy_name(npy))
+        done = false, tn_fail(failure, TN_BAD_INPUT, "%s: cannot be written: %s", npy->path, strerror(errno));
+    if (close(npy->fd) && done) {
+        done = false, tn_fail(failure, TN_BAD_INPUT, "%s: cannot be written: %s", npy->path, strerror(errno));
+        if (npy->target)
+            unlink(npy->target);
+    }
+    if (!done && npy->part && !npy->unnamed)
+        unlink(npy->part);
+    npy_free(npy);
+    return done ? 0 : -1;
 }

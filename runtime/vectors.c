@@ -70,8 +70,8 @@ static int vectors_file(Run *run, const RowPlan *plan) {
     Npy npy;
     if (tn_npy_open(&npy, run->options->logits, tn_width(run->engine), &run->failure))
         return -1;
-    int failed = vectors_run(run, plan, &npy, NULL);
-    return tn_npy_close(&npy, &run->failure) || failed ? -1 : 0;
+    bool whole = !vectors_run(run, plan, &npy, NULL);
+    return tn_npy_close(&npy, whole, &run->failure);
 }
 
 int tn_run_logits(Run *run, int *sequences) {

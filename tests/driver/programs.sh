@@ -63,6 +63,9 @@ must quant "$TENON" run toy.yaml --quant w8a8 --reference --tokens 1,2,3 --token
 
 # ---- every form gives the same bits
 must exe "$TENON" compile toy.yaml -o toy && must exe ./toy --tokens 1,2,3 -n 0 --logits exe.npy && same exe.npy cold.npy exe
+mkdir small && (trap '' XFSZ; ulimit -f 0; ./toy --tokens 1,2,3 -n 0 --logits small/l.npy 2>&1) | grep -q "l.npy: cannot be written" || fail "exe: a full disk under --logits went unnoticed"
+cp exe.npy small/kept.npy && (trap '' XFSZ; ulimit -f 0; ./toy --tokens 1,2,3 -n 0 --logits small/kept.npy >/dev/null 2>&1)
+{ [ "$(ls -A small)" = kept.npy ] && same exe.npy small/kept.npy "a failed --logits"; } || fail "exe: a failed --logits left something: $(ls -A small)"
 ldd toy >said 2>&1; grep -q "not a dynamic executable" said || fail "exe: it is dynamic"
 must so "$TENON" compile toy.yaml -o libtoy.so && must so env PKG_CONFIG_PATH=. sh -c "${CC:-cc} -o host '$here/host.c' \$(pkg-config --cflags --libs libtoy)" &&
     must so ./host host.npy && same host.npy cold.npy so
