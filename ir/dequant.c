@@ -261,7 +261,7 @@ void dequantize_row(DType dtype, const void *from, float *to, int64_t n) {
 void quantize_row_w8(const float *from, int64_t n, int8_t *codes, float *scale) {
     float largest = 0;
     for (int64_t i = 0; i < n; i++) largest = fabsf(from[i]) > largest ? fabsf(from[i]) : largest;
-    float inverse = largest > 0 ? 127.0f / largest : 0;
+    float inverse = largest > 1e-36f ? 127.0f / largest : 0;   // never infinite
     *scale = largest / 127.0f;
     for (int64_t i = 0; i < n; i++) {
         float code = rintf(from[i] * inverse);

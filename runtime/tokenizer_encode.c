@@ -234,9 +234,10 @@ static size_t incomplete(const char *text, size_t length) {
 static const char *show(TokenizerStream *s, Buffer *all, size_t held, size_t *length) {
     Encoder e = {0};
     Buffer out = {0};
-    buffer_add_valid(&e, &out, all->data, all->length - held);
+    const char *bytes = all->data ? all->data : "";
+    buffer_add_valid(&e, &out, bytes, all->length - held);
     *length = out.length;
-    buffer_add(&e, &out, all->data + all->length - held, held);
+    buffer_add(&e, &out, bytes + all->length - held, held);
     buffer_add(&e, &out, "", 1);
     free(all->data);
     free(s->text);
@@ -268,7 +269,7 @@ const char *tokenizer_stream_push(TokenizerStream *s, int32_t id, size_t *length
     }
     Encoder e = {0};
     Buffer all = {0};
-    buffer_add(&e, &all, s->text + (s->text ? s->shown : 0), s->held);
+    buffer_add(&e, &all, s->text ? s->text + s->shown : "", s->held);
     buffer_add(&e, &all, piece, bytes);
     return show(s, &all, incomplete(all.data, all.length), length);
 }
@@ -276,7 +277,7 @@ const char *tokenizer_stream_push(TokenizerStream *s, int32_t id, size_t *length
 const char *tokenizer_stream_end(TokenizerStream *s, size_t *length) {
     Encoder e = {0};
     Buffer all = {0};
-    buffer_add(&e, &all, s->text + (s->text ? s->shown : 0), s->held);
+    buffer_add(&e, &all, s->text ? s->text + s->shown : "", s->held);
     return show(s, &all, 0, length);
 }
 
