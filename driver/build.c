@@ -20,17 +20,30 @@ const Target *build_target(const BuildOptions *options, Diags *diags) {
     return NULL;
 }
 
+static PassOptions pass_options(const BuildOptions *options, const Target *target) {
+    return (PassOptions){.target = target,
+                         .quantize = options->quantize,
+                         .only = options->passes,
+                         .skip = options->skip,
+                         .print_after = options->print_after,
+                         .timing = options->timing,
+                         .print_to = stderr,
+                         .reproducer = "repro.tir"};
+}
+
 bool build_passes(Module *module, const BuildOptions *options, Diags *diags) {
     const Target *target = build_target(options, diags);
-    PassOptions passes = {.target = target,
-                          .quantize = options->quantize,
-                          .only = options->passes,
-                          .skip = options->skip,
-                          .print_after = options->print_after,
-                          .timing = options->timing,
-                          .print_to = stderr,
-                          .reproducer = "repro.tir"};
+    PassOptions passes = pass_options(options, target);
     return target && run_passes(module, &passes, diags);
+}
+
+int build_options_check(const Command *command, const BuildOptions *options) {
+    Diags *diags = diags_new();
+    PassOptions passes = pass_options(options, build_target(options, diags));
+    bool valid = pass_options_valid(&passes, diags) && passes.target;
+    finish(diags);
+    if (!valid) usage_hint(command);
+    return valid ? EXIT_DONE : EXIT_USAGE;
 }
 
 // ---- the blob's parts -----------------------------------------------------------------------------------------------

@@ -33,8 +33,9 @@ typedef struct {
     const Command *command;
     Option options[MAX_OPTIONS];
     int count;
-    RunOptions *run;        // NULL: the command takes none of them
-    const char **arguments; // positional ones: room for argument_room, argument_count found
+    RunOptions *run;             // NULL: the command takes none of them
+    struct BuildOptions *build;  // checked when all is read; NULL: the command takes none of them
+    const char **arguments;      // positional ones: room for argument_room, argument_count found
     int argument_room, argument_count, argument_least;
 } Options;
 
@@ -42,10 +43,11 @@ void option_add(Options *options, const char *name, OptionKind kind, void *into,
 // -1: go on; else the exit code (--help was printed, or the command line is wrong and that was said).
 int options_parse(Options *options, int argc, char **argv);
 int usage_error(const Command *command, const char *format, ...) PRINTF_LIKE(2, 3); // prints; EXIT_USAGE
+void usage_hint(const Command *command);                                            // prints how it is used; NULL: tenon itself
 void command_help(const Options *options, FILE *to);
 
 // How a model becomes code: the options of every command that compiles.
-typedef struct {
+typedef struct BuildOptions {
     const char *target, *quantize, *passes, *skip, *print_after;
     bool timing, json;
     uint64_t cache_size;
@@ -54,6 +56,7 @@ typedef struct {
 void build_options_init(BuildOptions *build);
 void build_options_add(Options *options, BuildOptions *build); // --target --quant
 void pass_options_add(Options *options, BuildOptions *build);  // --passes --skip-pass --print-after --timing
+int build_options_check(const Command *command, const BuildOptions *build); // EXIT_USAGE: they name what there is not, and that was said
 void cache_options_add(Options *options, BuildOptions *build); // --cache-size --no-cache --reference: for commands that run what they build
 
 // ---- small things -------------------------------------------------------------------------------------------------------

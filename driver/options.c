@@ -10,16 +10,21 @@ void option_add(Options *options, const char *name, OptionKind kind, void *into,
     if (options->count < MAX_OPTIONS) options->options[options->count++] = (Option){name, kind, into, argument, help};
 }
 
+void usage_hint(const Command *command) {
+    if (command)
+        fprintf(stderr, "usage: tenon %s %s\n       tenon %s --help explains\n", command->name, command->arguments, command->name);
+    else
+        fputs("       tenon --help lists the commands\n", stderr);
+}
+
 int usage_error(const Command *command, const char *format, ...) {
     va_list args;
     va_start(args, format);
     fputs("tenon: error: ", stderr);
     vfprintf(stderr, format, args);
     va_end(args);
-    if (command)
-        fprintf(stderr, "\nusage: tenon %s %s\n       tenon %s --help explains\n", command->name, command->arguments, command->name);
-    else
-        fputs("\n       tenon --help lists the commands\n", stderr);
+    fputs("\n", stderr);
+    usage_hint(command);
     return EXIT_USAGE;
 }
 
@@ -150,7 +155,8 @@ int options_parse(Options *options, int argc, char **argv) {
     }
     if (options->argument_count < options->argument_least)
         return usage_error(options->command, "%s is missing", options->argument_room > 1 ? "an argument" : "the model");
-    return -1;
+    int code = options->build ? build_options_check(options->command, options->build) : EXIT_DONE;
+    return code ? code : -1;
 }
 
 void build_options_init(BuildOptions *build) { *build = (BuildOptions){.target = "native", .cache_size = (uint64_t)20 << 30}; }
@@ -162,6 +168,7 @@ void build_options_add(Options *options, BuildOptions *build) {
 }
 
 void pass_options_add(Options *options, BuildOptions *build) {
+    options->build = build;
     option_add(options, "--passes", OPTION_TEXT, &build->passes, "P,P…", "only these passes, or none");
     option_add(options, "--skip-pass", OPTION_TEXT, &build->skip, "P,P…", "all passes but these");
     option_add(options, "--print-after", OPTION_TEXT, &build->print_after, "P", "print the IR after a pass, or after all");

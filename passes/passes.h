@@ -21,5 +21,9 @@ typedef struct { const char *phase, *name; int level; const char *needs, *meanin
 extern const Pass passes[];
 extern const int pass_count;
 
+// Whether the options name passes and a quantization that there are; said in diags. run_passes says the same, but only once there is a module.
+bool pass_options_valid(const PassOptions *options, Diags *diags);
+bool quantization_valid(const char *name, Diags *diags);   // NULL: as stored
+
 bool run_passes(Module *module, const PassOptions *options, Diags *diags);
 #endif

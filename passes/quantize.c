@@ -116,8 +116,8 @@ static bool rewrite(Quantize *q) {
     return true;
 }
 
-static bool pick_format(const PassOptions *options, DType *to, Diags *diags) {
-    const char *name = options->quantize ? options->quantize : formats[0];
+static bool pick_format(const char *name, DType *to, Diags *diags) {
+    if (!name) name = formats[0];
     *to = DT_COUNT;
     if (strcmp(name, "as-stored") == 0) return true;
     *to = strcmp(name, "f16") == 0 ? DT_F16 : strcmp(name, "bf16") == 0 ? DT_BF16 : strcmp(name, "w8a8") == 0 ? DT_W8 : DT_COUNT;
@@ -129,9 +129,14 @@ static bool pick_format(const PassOptions *options, DType *to, Diags *diags) {
     return false;
 }
 
+bool quantization_valid(const char *name, Diags *diags) {
+    DType to;
+    return pick_format(name, &to, diags);
+}
+
 bool pass_quantize(Module *module, const PassOptions *options, Diags *diags) {
     Quantize q = {.module = module, .diags = diags};
-    if (!pick_format(options, &q.to, diags)) return false;
+    if (!pick_format(options->quantize, &q.to, diags)) return false;
     if (q.to == DT_COUNT) return true;
     q.scratch = arena_new();
     classify(&q);

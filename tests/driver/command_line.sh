@@ -46,8 +46,14 @@ expect 2 "--ctx: '99999999999999999999' is too large" eval model.yaml --text a.t
 expect 2 "--cache-size: '99999999999999999999' is too large" run model.yaml --cache-size 99999999999999999999
 expect 2 "--temp" run model.yaml --temp hot
 expect 1 "cannot" check "$folder/absent.yaml"
-expect 1 "there is no target named 'x86-64-v5'" compile "$folder/absent.yaml" -o "$folder/out" --target x86-64-v5
-expect 1 "not supported yet" compile "$folder/absent.yaml" -o "$folder/out" --target x86-64-v3,x86-64-v4
+expect 2 "there is no target named 'x86-64-v5'" compile "$folder/absent.yaml" -o "$folder/out" --target x86-64-v5
+expect 2 "did you mean 'generic'?" check "$folder/absent.yaml" --target generik
+expect 2 "there is no quantization 'w8a9'" run "$folder/absent.yaml" --quant w8a9 -p x
+expect 2 "did you mean 'w8a8'?" eval "$folder/absent.yaml" --text x --against-quant w8a9
+expect 2 "did you mean 'fuse'?" bench "$folder/absent.yaml" --passes fus
+expect 2 "did you mean 'fuse'?" check "$folder/absent.yaml" --skip-pass fus
+expect 2 "did you mean 'fuse'?" run "$folder/absent.yaml" --print-after=fus -p x
+expect 2 "not supported yet" compile "$folder/absent.yaml" -o "$folder/out" --target x86-64-v3,x86-64-v4
 expect 0 "native" targets
 expect 0 '{"native": "' targets --json
 
@@ -61,8 +67,8 @@ done
 # opt: text in, text out; standard input as well; mistakes are the user's.
 printf 'main @model(%%x: f32[T, 8]) -> f32[T, 8] {\n  %%y: f32[T, 8] = silu %%x\n  return %%y\n}\n' >"$folder/in.tir"
 expect 0 "= silu %x" opt "$folder/in.tir" --passes=none
-expect 1 "error:" opt "$folder/in.tir" --passes=no_such_pass
-expect 1 "targets are: native, generic" opt "$folder/in.tir" --target none
+expect 2 "there is no pass" opt "$folder/in.tir" --passes=no_such_pass
+expect 2 "targets are: native, generic" opt "$folder/in.tir" --target none
 printf 'main @model(\n' >"$folder/bad.tir"
 expect 1 "error:" opt "$folder/bad.tir"
 if [ "$("$TENON" opt --passes=none <"$folder/in.tir")" != "$("$TENON" opt --passes=none "$folder/in.tir")" ]; then
