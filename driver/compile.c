@@ -131,10 +131,13 @@ static bool compile_c(Compile *job, const Build *build, Diags *diags) {
                 "// %s for %s, by tenon " TENON_VERSION ". Compile it with\n//\n//     %s -O2 -fopenmp %s -o %s %s -lutf8proc -lm\n//\n"
                 "// (any C11 compiler, any -O, never -ffast-math; with clang leave -fopenmp out: it then uses POSIX threads. Packages: "
                 "libutf8proc-dev,\n"
-                "// libxxhash-dev.) Its weights are in %s, which belongs beside the program, or is named with --weights.\n#ifndef "
+                "// libxxhash-dev.) Its weights are in %s, which belongs beside the program, whatever that is called, or is named with --weights.\n#ifndef "
                 "_GNU_SOURCE\n#define _GNU_SOURCE\n#endif\n",
                 build->model->name ? build->model->name : "a model", build->target->name, target_cc(build->target),
                 target_cc_flags(build->target), file_part(program), file_part(job->out), file_part(job->weights));
+    text_puts(&text, "#define TN_WEIGHTS ");
+    json_text(&text, file_part(job->weights)); // for a file name that is a C string too
+    text_puts(&text, "\n");
     plan_emit(build->plan, FLAVOUR_INTRINSICS, hash, &text);
     text_puts(&text, "\n\n// ---- the run time ----\n");
     embedded_runtime(&text);

@@ -273,6 +273,12 @@ static void blob_image(const tn_program *program, char path[BLOB_PATH]) {
         fclose(maps);
 }
 
+// Emitted C names the file of weights that was written with it, which the program's own name may not tell.
+#ifndef TN_WEIGHTS
+#define TN_WEIGHTS ""
+#endif
+enum { BLOB_PLACES = sizeof TN_WEIGHTS > 1 ? 4 : 3 };
+
 static void blob_beside(const char *image, int how, const char *model, char path[BLOB_BESIDE]) {
     const char *slash = strrchr(image, '/'), *name = slash ? slash + 1 : image, *dot = strrchr(name, '.');
     int folder = (int)(name - image), stem = dot && dot != name ? (int)(dot - image) : (int)strlen(image);
@@ -280,8 +286,10 @@ static void blob_beside(const char *image, int how, const char *model, char path
         snprintf(path, BLOB_BESIDE, "%s.weights", image);
     else if (how == 1)
         snprintf(path, BLOB_BESIDE, "%.*s.weights", stem, image);
-    else
+    else if (how == 2)
         snprintf(path, BLOB_BESIDE, "%.*s%.200s.weights", folder, image, model);
+    else
+        snprintf(path, BLOB_BESIDE, "%.*s%.255s", folder, image, TN_WEIGHTS);
 }
 
 Blob *tn_blob_find(const tn_program *program, tn_failure *failure) {
@@ -296,7 +304,7 @@ Blob *tn_blob_find(const tn_program *program, tn_failure *failure) {
     if (image[0] && strcmp(image, self) && blob_try(image, image, program, &blob, &first) > 0)
         return blob;
     const char *beside = image[0] ? image : self;
-    for (int how = 0; how < 3; how++) {
+    for (int how = 0; how < BLOB_PLACES; how++) {
         blob_beside(beside, how, program->model, path);
         if (blob_try(path, path, program, &blob, &first) > 0)
             return blob;

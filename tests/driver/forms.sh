@@ -12,6 +12,7 @@ for compiler in "gcc -O0" "gcc -O3" "clang-19 -O2"; do
     [ "${compiler%% *}" = clang-19 ] && options=${options/-fopenmp/}
     must c sh -c "$compiler $options" && must c ./toyc --tokens 1,2,3 -n 0 --logits c.npy && same c.npy cold.npy "c by $compiler"
 done
+mkdir moved && cp toyc moved/renamed && cp toyc.weights moved/ && must c ./moved/renamed --tokens 1,2,3 -n 0 --logits c.npy && same c.npy cold.npy "c, renamed"
 
 # ---- for another machine: near the reference here, and the same bits as object, executable and C there
 if command -v aarch64-linux-gnu-gcc >/dev/null && command -v qemu-aarch64 >/dev/null; then
