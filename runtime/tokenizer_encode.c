@@ -152,12 +152,13 @@ static void encode_part(Encoder *e, const char *text, size_t length, bool at_sta
     normalize(e, text, length, &normal);
     Found found;
     size_t done = 0;
-    while (!e->failure && find_added(e, &e->tokenizer->added, normal.data, normal.length, done, done, &found)) {
-        encode_normalized(e, normal.data + done, found.from - done, at_start && !done);
+    const char *bytes = buffer_bytes(&normal);
+    while (!e->failure && find_added(e, &e->tokenizer->added, bytes, normal.length, done, done, &found)) {
+        encode_normalized(e, bytes + done, found.from - done, at_start && !done);
         add_id(e, found.id);
         done = found.next;
     }
-    if (!e->failure) encode_normalized(e, normal.data + done, normal.length - done, at_start && !done);
+    if (!e->failure) encode_normalized(e, bytes + done, normal.length - done, at_start && !done);
     free(normal.data);
 }
 
@@ -186,7 +187,7 @@ bool tokenizer_encode(const Tokenizer *t, const char *utf8, size_t length, unsig
     buffer_add_valid(&e, &text, utf8, e.failure ? 0 : length);
     encoder_reserve(&e, (void **)&e.ids.data, 0, &e.ids.capacity, 1, sizeof *e.ids.data);
     if (flags & TOKENIZER_SPECIALS) add_all(&e, TOKENIZER_PREFIX);
-    if (!e.failure) encode_text(&e, text.data ? text.data : "", text.length);
+    if (!e.failure) encode_text(&e, buffer_bytes(&text), text.length);
     if (flags & TOKENIZER_SPECIALS) add_all(&e, TOKENIZER_SUFFIX);
     free(text.data);
     free(e.stack);
@@ -234,7 +235,7 @@ static size_t incomplete(const char *text, size_t length) {
 static const char *show(TokenizerStream *s, Buffer *all, size_t held, size_t *length) {
     Encoder e = {0};
     Buffer out = {0};
-    const char *bytes = all->data ? all->data : "";
+    const char *bytes = buffer_bytes(all);
     buffer_add_valid(&e, &out, bytes, all->length - held);
     *length = out.length;
     buffer_add(&e, &out, bytes + all->length - held, held);

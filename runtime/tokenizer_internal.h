@@ -44,6 +44,7 @@ typedef struct {
 bool encoder_reserve(Encoder *encoder, void **data, size_t count, size_t *capacity, size_t more, size_t element);
 void *encoder_scratch(Encoder *encoder, int which, size_t bytes);          // contents undefined; NULL when it failed
 void encoder_fail(Encoder *encoder, const char *why);
+static inline const char *buffer_bytes(const Buffer *buffer) { return buffer->data ? buffer->data : ""; }   // an empty one has no memory
 void buffer_add(Encoder *encoder, Buffer *buffer, const char *bytes, size_t length);
 void buffer_add_code(Encoder *encoder, Buffer *buffer, uint32_t code);
 void add_id(Encoder *encoder, uint32_t id);
