@@ -17,7 +17,6 @@ enum { MAX_RESULTS = 64, MAX_NAME = 255, MAX_VALUES = 1024 /* inputs or paramete
 
 bool type_valid(const Type *type, bool weight);   // sizes positive, a symbol only in front (never in a weight), within MAX_ELEMENTS
 bool type_symbolic(const Type *type);             // the first size is T, S or R
-DType value_dtype(const Value *value);            // what an op sees: f32, i32, bool, i8 or cache, whatever the storage
 void dim_text(int64_t size, Text *out);
 void number_text(double value, Text *out);        // the shortest text that reads back as the same double
 bool attr_equal(const Attr *a, const Attr *b);    // functions by pointer

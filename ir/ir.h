@@ -49,7 +49,7 @@ void type_text(const Type *type, Text *out);   // f32[T, 576]
 // How a weight lies in the blob. The layout pass decides; codegen's packer and kernels both read it from here.
 typedef enum {
     LAYOUT_NONE,       // not decided yet
-    LAYOUT_ROWS,       // row-major float32 or as stored: vectors, tables that are only gathered from
+    LAYOUT_ROWS,       // row-major f32, i32 or bool: vectors, tables that are only gathered from
     LAYOUT_PANELS,     // panels of 64 outputs, K outermost in a panel: what linear reads
     LAYOUT_TILES,      // int8 panels with 4 consecutive K of one output adjacent: dot-product and tile instructions
     LAYOUT_COUNT
@@ -118,6 +118,7 @@ typedef struct Value {
     Layout layout;             // VALUE_PARAM: of every weight bound to it
     int64_t place;             // memory pass: byte offset in the function's frame; -1: none. Text: `%h: f32[T, 576] at 4096 = …`
 } Value;
+DType value_dtype(const Value *value);   // what an op sees: f32, i32, bool, i8 or cache, whatever the storage
 
 typedef struct {
     const char *name;          // from the op's attribute spec
