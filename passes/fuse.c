@@ -15,7 +15,10 @@
 
 bool pass_fuse(Module *module, const PassOptions *options, Diags *diags);
 
-enum { SMALL_ROW = 64 * 1024 };   // elements: unrelated row operations on longer rows are not put together
+enum {
+    SMALL_ROW = 64 * 1024,   // elements: unrelated row operations on longer rows are not put together
+    MOST_LINEARS = 8,        // in one kernel: each has an accumulator of its own
+};
 
 // ---- what nodes are ----------------------------------------------------------------------------------------------------------------
 
@@ -134,6 +137,12 @@ static bool readable(const Linear *linear, const Value *value) {
     return !value_is_weight(value) && type_equal(&value->type, &linear->shape);
 }
 
+static int linears_inside(const Linear *linear) {
+    int count = 0;
+    for (int i = 0; i < linear->fusion->count; i++) count += linear->inside[i] && is_linear(node_of(linear->fusion, i));
+    return count;
+}
+
 // Takes in the node that makes `value`, with what leads to it, when that is elementwise work over linears of the same x. False, with nothing
 // taken, when it is not.
 static bool take_in(Linear *linear, const Value *value, int depth) {
@@ -142,7 +151,7 @@ static bool take_in(Linear *linear, const Value *value, int depth) {
     if (!free_node(linear->fusion, i) || depth > 32 || ptr_map_get(&linear->refused, value->node) >= 0) return false;
     const Node *node = node_of(linear->fusion, i);
     if (is_linear(node)) {
-        if (!reads_same_x(linear, node)) return false;
+        if (!reads_same_x(linear, node) || linears_inside(linear) == MOST_LINEARS) return false;
         linear->inside[i] = true;
         return true;
     }
