@@ -84,7 +84,7 @@ bool build_attend(Kernel *k, Diags *diags) {
     a.group = a.heads / a.kv_heads;
     a.v_padded = (int)round_up(a.v_dims, 16);
     a.causal = node_int(node, "causal");
-    a.window = (int)node_int(node, "window");
+    a.window = node_int(node, "window") < INT32_MAX ? (int)node_int(node, "window") : 0;   // no sequence is that long
     a.scale = node_number(node, "scale");
     a.softcap = node_number(node, "softcap");
     int input = -1;

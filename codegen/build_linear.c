@@ -103,6 +103,10 @@ static Expr *epilogue(Linear *l, const Value *v, const Index *at, int depth) {
         return expr_number(k, 0);
     }
     if (node->op == OP_CONST) return values_element(r, v, at);
+    if (k->expr_count > MAX_EXPRS) {   // a value that is read twice is computed twice, and what leads to it
+        if (!r->failed) values_fail(r, "%s: what follows this linear repeats itself too often for one kernel", v->name);
+        return expr_number(k, 0);
+    }
     Expr *args[3] = {0};
     for (int i = 0; i < node->operand_count; i++) {
         const Value *o = node->operands[i];

@@ -15,7 +15,6 @@ static const char *name_of(RowValues *r, const Value *value) {
     return r->k->buffers[buffer].name;
 }
 
-
 static int param_index(const Func *func, const Value *value) {
     for (int i = 0; i < func->param_count; i++)
         if (func->params[i] == value) return i;
@@ -169,7 +168,7 @@ static void embedding(RowValues *r, const Node *node) {
     const char *at = k->buffers[to].name, *offset = count > 1 ? arena_printf(k->arena, " + e * %lld", (long long)n) : "";
     PanelLayout layout;
     if (table->layout == LAYOUT_PANELS && kernel_panel(k, p, &layout)) {
-        k->row_formats |= 1u << p;
+        k->rows_read[p] = true;
         kernel_call(k, "%s(%s%s, a->w[%d], %s[%s], %lld, %lld, %lld)", arena_printf(k->arena, "panel_row_%s", layout.format.name), at, offset, p,
                     name_of(r, ids), id, (long long)rows, (long long)layout.panel_bytes, (long long)n);
     } else
@@ -228,7 +227,7 @@ static void rope(RowValues *r, const Node *node) {
 
 // Ops that work on whole last dimensions through a function of the prelude: a loop over the rest, then the call.
 static void over_rows(RowValues *r, const Node *node, void (*call)(RowValues *, const Node *, const char *row)) {
-    const Value *x = node->operands[0];
+    const Value *x = node->operands[node->op == OP_GATHER ? 1 : 0];
     int64_t n = x->type.dims[x->type.rank - 1], rows = type_row_elements(&x->type) / n;
     for (int i = 0; i < node->result_count; i++) values_store(r, node->results[i]);
     if (rows > 1) kernel_loop(r->k, "e", rows);
@@ -250,7 +249,9 @@ static void top_k_call(RowValues *r, const Node *node, const char *row) {
 static void gather_call(RowValues *r, const Node *node, const char *row) {
     const Value *x = node->operands[0], *e = node->operands[1];
     int n = (int)x->type.dims[x->type.rank - 1], k = (int)e->type.dims[e->type.rank - 1];
-    kernel_call(r->k, "tn_gather(%s + %s * %d, %s + %s * %d, %d, %s + %s * %d, %d)", name_of(r, node->results[0]), row, k, name_of(r, x), row, n, n, name_of(r, e), row, k, k);
+    bool one = type_row_elements(&x->type) == n;   // the same row for all
+    kernel_call(r->k, "tn_gather((tn_u8 *)(%s + %s * %d), (const tn_u8 *)(%s + %s * %d), sizeof *%s, %d, %s + %s * %d, %d)", name_of(r, node->results[0]), row, k, name_of(r, x),
+                one ? "0" : row, n, name_of(r, x), n, name_of(r, e), row, k, k);
 }
 
 static void quantize_call(RowValues *r, const Node *node, const char *row) {

@@ -12,22 +12,18 @@ const char *target_cc(const Target *target);                  // the C compiler'
 const char *target_cc_flags(const Target *target);            // with which gcc and clang compile for it: -march=x86-64-v3
 bool target_runs_here(const Target *target);                  // CPUID, XCR0, the kernel's permission for AMX
 
-// ---- C (codegen/emit.c) ---------------------------------------------------------------------------------------------
+// ---- C (codegen/plan.c) ---------------------------------------------------------------------------------------------
 typedef enum { FLAVOUR_JIT, FLAVOUR_INTRINSICS } Flavour;     // Clang's builtins without headers; <immintrin.h>/<arm_neon.h> for any compiler
 
-// A packed weight: what goes where in the blob's weight section.
 typedef struct Plan Plan;     // kernels, step, weight layout, memory plan of one module for one target
 // `input_defaults`: of the inputs other than tokens; NULL: 0. NULL with errors.
 Plan *plan_new(const Module *module, const Target *target, const char *const *input_names, const int64_t *input_defaults, int input_count, Diags *diags);
 void plan_free(Plan *plan);
-uint64_t plan_weights_bytes(const Plan *plan);
 // Packs all weights, in order of offset, into `write` (streaming, bounded memory). `progress` may be NULL.
 bool plan_pack(const Plan *plan, bool (*write)(void *to, const void *bytes, size_t length), void *to,
                void (*progress)(void *, uint64_t done, uint64_t total), void *progress_to, Diags *diags);
 // The whole C text: prelude, kernels, step, `const tn_program tn_model`.
 void plan_emit(const Plan *plan, Flavour flavour, uint64_t blob_hash, Text *out);
-uint64_t plan_arena_bytes(const Plan *plan);
-uint64_t plan_page_bytes(const Plan *plan);
 
 // ---- Clang, LLVM, linking (codegen/clang.cpp, codegen/jit.c, codegen/link.c) ------------------------------------------
 typedef enum { EMIT_OBJECT, EMIT_LLVM_IR, EMIT_ASSEMBLY, EMIT_PTX } EmitKind;

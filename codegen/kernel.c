@@ -1,5 +1,6 @@
 // Building tile programs: buffers, variables, statements, expressions.
 #include "codegen/kernel.h"
+#include <stdlib.h>
 #include <string.h>
 
 int kernel_buffer(Kernel *k, const char *name, DType type, Place place, int64_t elements, const char *base) {
@@ -88,16 +89,6 @@ void kernel_call(Kernel *k, const char *format, ...) {
     text_free(&text);
 }
 
-void kernel_comment(Kernel *k, const char *format, ...) {
-    Text text = {0};
-    va_list args;
-    va_start(args, format);
-    text_vprintf(&text, format, args);
-    va_end(args);
-    add(k, S_COMMENT)->text = arena_strdup(k->arena, text.data);
-    text_free(&text);
-}
-
 // ---- indices --------------------------------------------------------------------------------------------------------------
 
 Index index_constant(int64_t value) { return (Index){.constant = value}; }
@@ -115,6 +106,7 @@ Index index_add(Index a, Index b) {
         while (j < a.count && a.terms[j].variable != b.terms[i].variable) j++;
         if (j < a.count) a.terms[j].coefficient += b.terms[i].coefficient;
         else if (a.count < MAX_TERMS) a.terms[a.count++] = b.terms[i];
+        else abort();   // a builder of ours that holds more loops than there are: better no code than wrong code
     }
     return a;
 }
@@ -132,6 +124,7 @@ static Expr *expr_new(Kernel *k, ExprKind kind, DType type) {
     Expr *e = ARENA_NEW(k->arena, Expr);
     e->kind = kind;
     e->type = type;
+    k->expr_count++;
     return e;
 }
 

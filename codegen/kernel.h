@@ -18,7 +18,7 @@
 // ---- indices and expressions --------------------------------------------------------------------------------------------
 
 typedef struct { int variable; int64_t coefficient; } Term;
-enum { MAX_TERMS = 10 };
+enum { MAX_TERMS = MAX_RANK + 4 };   // a loop a dimension, the row, the head, the panel, the lane
 typedef struct { int64_t constant; int count; Term terms[MAX_TERMS]; } Index;   // constant + Σ coefficient · variable
 
 typedef enum { PLACE_MEMORY, PLACE_SCRATCH, PLACE_ACCUMULATOR } Place;
@@ -56,14 +56,14 @@ typedef struct Expr {
 
 // How the b operand of an mma lies in memory (pack.c writes it so).
 typedef struct {
-    DType type;                // f32, f16, bf16, f8…: [k][64] elements; grouped formats: see pack.h; w8: int8 tiles
+    DType type;                // f32, f16, bf16, f8…: [k][64] elements; grouped formats: see pack.c; w8: int8 tiles
     int group, bits;           // grouped formats
     bool has_minimum, scale_is_f16;
     const float *table;        // 16 values, or NULL
     const char *name;          // f32, g4x32mh … : names the product function
 } PanelFormat;
 
-typedef enum { S_FOR, S_END, S_MAP, S_REDUCE, S_LET, S_MMA, S_CALL, S_COMMENT } StmtKind;
+typedef enum { S_FOR, S_END, S_MAP, S_REDUCE, S_LET, S_MMA, S_CALL } StmtKind;
 
 typedef struct {
     StmtKind kind;
@@ -78,20 +78,19 @@ typedef struct {
     int a, b; Index a_index, b_index; int64_t a_stride, b_stride, acc_stride;   // mma
     const char *rows_text;     // mma: how many rows
     int columns; bool accumulate; const PanelFormat *format;
-    const char *text;          // call: the whole call; comment
+    const char *text;          // call: the whole call
 } Stmt;
 
 // ---- programs and kernels ---------------------------------------------------------------------------------------------------
 
 typedef struct { const char *name; bool scalar; DType type; } Variable;
 
-enum { MAX_PRODUCTS = 8 };
-typedef enum { KERNEL_ROWS, KERNEL_LINEAR, KERNEL_ATTEND } KernelKind;
+// MAX_PRODUCTS: as many as fuse puts into a kernel.
+enum { MAX_PRODUCTS = 8, MAX_SCRATCH = 6 << 20, MAX_EXPRS = 1 << 16 };
 
 typedef struct Kernel {
     const Func *func;
     const char *name;
-    KernelKind kind;
     Arena *arena;
     int buffer_count, buffer_capacity; Buffer *buffers;
     int variable_count, variable_capacity; Variable *variables;
@@ -102,7 +101,9 @@ typedef struct Kernel {
     double weight_bytes, operations;   // a call; a token
     const DType *param_storage;        // of each parameter: what quantize made of it (DT_COUNT: as stored)
     int products[MAX_PRODUCTS]; int product_count;   // parameters whose product function it calls
-    unsigned f32_vectors, row_formats;               // bit v: calls product_f32_v<v>; bit p: gathers rows of parameter p's panels
+    unsigned f32_vectors;                            // bit v: calls product_f32_v<v>
+    bool *rows_read;                                 // of each parameter: gathers rows of its panels
+    int expr_count;
 } Kernel;
 
 int kernel_buffer(Kernel *k, const char *name, DType type, Place place, int64_t elements, const char *base);
@@ -117,7 +118,6 @@ int kernel_let(Kernel *k, const char *name, Expr *expr);
 Stmt *kernel_mma(Kernel *k, int acc, Index index, int64_t acc_stride, int a, Index a_index, int64_t a_stride, const char *rows, int b, Index b_index,
                  int64_t b_stride, const PanelFormat *format, int columns, int64_t depth);
 void kernel_call(Kernel *k, const char *format, ...) PRINTF_LIKE(2, 3);
-void kernel_comment(Kernel *k, const char *format, ...) PRINTF_LIKE(2, 3);
 
 Index index_constant(int64_t value);
 Index index_variable(int variable, int64_t coefficient);

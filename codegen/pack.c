@@ -52,6 +52,9 @@ bool panel_layout(Arena *arena, const Type *type, DType quantize_to, PanelLayout
     return size_mad((uint64_t)out->heads, (uint64_t)out->panels, 0, LIMIT, &panels) && size_mad(panels, out->panel_bytes, 0, LIMIT, &out->bytes);
 }
 
+// What ops see of a weight that lies in rows: f32, i32 or bool.
+static DType row_type(const Weight *weight) { return value_dtype(&(Value){.kind = VALUE_WEIGHT, .type = weight->type}); }
+
 bool packed_bytes(const Weight *weight, uint64_t *bytes) {
     if (weight->layout == LAYOUT_PANELS || weight->layout == LAYOUT_TILES) {
         Arena *scratch = arena_new();
@@ -61,7 +64,7 @@ bool packed_bytes(const Weight *weight, uint64_t *bytes) {
         *bytes = layout.bytes;
         return ok;
     }
-    return size_mad((uint64_t)type_row_elements(&weight->type), 4, 0, LIMIT, bytes);
+    return size_mad((uint64_t)type_row_elements(&weight->type), row_type(weight) == DT_BOOL ? 1 : 4, 0, LIMIT, bytes);
 }
 
 // ---- one panel -------------------------------------------------------------------------------------------------------------------
@@ -149,11 +152,17 @@ static bool pack_panels(Packer *p, bool (*write)(void *to, const void *bytes, si
 static bool pack_rows(const Weight *weight, bool (*write)(void *to, const void *bytes, size_t length), void *to) {
     int64_t columns = weight->type.rank ? weight->type.dims[weight->type.rank - 1] : 1;
     int64_t rows = type_row_elements(&weight->type) / columns;
+    DType type = row_type(weight);
+    bool exact = type == DT_I32 && (weight->tensor ? weight->source.dtype : weight->type.dtype) == DT_I32;   // a float could not hold every i32
     float *row = malloc(sizeof *row * (size_t)columns);
     bool ok = row != NULL;
     for (int64_t r = 0; r < rows && ok; r++) {
-        weight_rows_f32(weight, r, 1, row);
-        ok = write(to, row, sizeof *row * (size_t)columns);
+        const void *bytes = exact ? weight_row_bytes(weight, r) : NULL;
+        if (!bytes) weight_rows_f32(weight, r, 1, row);
+        for (int64_t i = 0; i < columns && !bytes && type != DT_F32; i++)
+            if (type == DT_I32) ((int32_t *)(void *)row)[i] = (int32_t)row[i];
+            else ((uint8_t *)(void *)row)[i] = row[i] != 0;
+        ok = write(to, bytes ? bytes : row, (type == DT_BOOL ? 1 : sizeof *row) * (size_t)columns);
     }
     free(row);
     return ok;

@@ -74,19 +74,28 @@ static bool contains(const Func *f, OpId op) {
     return false;
 }
 
+// Scratch lies on a thread's stack, of which Linux gives 8 MiB.
+static bool fits_stack(const Kernel *k, Diags *diags) {
+    uint64_t bytes = 0;
+    for (int i = 0; i < k->buffer_count; i++)
+        if (k->buffers[i].place != PLACE_MEMORY) bytes += (uint64_t)k->buffers[i].elements * (k->buffers[i].type == DT_BOOL || k->buffers[i].type == DT_I8 ? 1 : 4);
+    if (bytes <= MAX_SCRATCH) return true;
+    diag_error(diags, k->func->loc.line || !k->func->node_count ? k->func->loc : k->func->nodes[0]->loc, "%s: %llu bytes between its ops are more than a task can hold (%d)",
+               k->name, (unsigned long long)bytes, MAX_SCRATCH);
+    return false;
+}
+
 static bool plan_kernel(Plan *plan, FuncPlan *f, Diags *diags) {
     Kernel *k = f->kernel = ARENA_NEW(plan->arena, Kernel);
     k->arena = plan->arena;
     k->func = f->func;
     k->name = f->name;
     k->param_storage = f->storage;
-    k->kind = contains(f->func, OP_ATTEND) ? KERNEL_ATTEND : contains(f->func, OP_LINEAR) || contains(f->func, OP_LINEAR_I8) ? KERNEL_LINEAR : KERNEL_ROWS;
+    k->rows_read = ARENA_ARRAY(plan->arena, bool, f->func->param_count);
     f->id = plan->kernel_count++;
-    switch (k->kind) {
-    case KERNEL_ATTEND: return build_attend(k, diags);
-    case KERNEL_LINEAR: return build_linear(k, diags);
-    default: return build_rows(k, diags);
-    }
+    bool linear = contains(f->func, OP_LINEAR) || contains(f->func, OP_LINEAR_I8);
+    bool built = contains(f->func, OP_ATTEND) ? build_attend(k, diags) : linear ? build_linear(k, diags) : build_rows(k, diags);
+    return built && fits_stack(k, diags);
 }
 
 static bool plan_functions(Plan *plan, Diags *diags) {
@@ -107,9 +116,7 @@ static bool plan_functions(Plan *plan, Diags *diags) {
             if (node->op != OP_CALL && node->op != OP_MOE_EXPERTS) continue;
             FuncPlan *callee = plan_func(plan, node_attr(node, "block")->func);
             if (node->op == OP_MOE_EXPERTS) {
-                int slots = (int)node->operands[1]->type.dims[node->operands[1]->type.rank - 1];
                 callee->expert = f->has_moe = true;
-                if (slots > plan->max_slots) plan->max_slots = slots;
                 if (func->row_factor > 1 || callee->has_moe) {
                     diag_error(diags, node->loc, "moe inside an expert is not supported");
                     return false;
@@ -203,10 +210,6 @@ void plan_free(Plan *plan) {
     if (plan) arena_free(plan->arena);
 }
 
-uint64_t plan_weights_bytes(const Plan *plan) { return plan->weights_bytes; }
-uint64_t plan_arena_bytes(const Plan *plan) { return plan->arena_bytes; }
-uint64_t plan_page_bytes(const Plan *plan) { return plan->page_bytes; }
-
 // ---- packing --------------------------------------------------------------------------------------------------------------------------
 
 typedef struct { bool (*write)(void *to, const void *bytes, size_t length); void *to; uint64_t done; } Stream;
@@ -241,6 +244,12 @@ bool plan_pack(const Plan *plan, bool (*write)(void *to, const void *bytes, size
 
 // ---- the whole text ---------------------------------------------------------------------------------------------------------------------
 
+// A backslash would take in the next line, a line break end the comment.
+void text_in_comment(const char *text, Text *out) {
+    for (const char *c = text ? text : ""; *c; c++)
+        if ((unsigned char)*c >= 32) text_add(out, *c == '\\' ? "/" : c, 1);
+}
+
 const char *plan_describe(const Plan *plan, const FuncPlan *f, Arena *arena) {
     Text text = {0};
     for (int i = 0; i < f->func->node_count; i++) {
@@ -268,11 +277,10 @@ static bool needs_w8(const Plan *plan) {
     return false;
 }
 
-static bool printed_before(const Plan *plan, const char **names, int *count, const char *name) {
+static bool printed_before(const char **names, int *count, const char *name) {
     for (int i = 0; i < *count; i++)
         if (!strcmp(names[i], name)) return true;
     names[(*count)++] = name;
-    (void)plan;
     return false;
 }
 
@@ -289,20 +297,35 @@ static void print_products(const Plan *plan, Text *out) {
         const Kernel *k = plan->funcs[i].kernel;
         PanelLayout layout;
         for (int p = 0; k && p < k->func->param_count; p++) {
-            bool used = k->row_formats >> p & 1;
+            bool used = k->rows_read[p];
             for (int q = 0; q < k->product_count; q++) used |= k->products[q] == p;
             if (!used || !kernel_panel(k, p, &layout) || layout.format.type == DT_W8) continue;
-            if (!printed_before(plan, names, &count, layout.format.name)) product_print(&layout.format, out);
+            if (!printed_before(names, &count, layout.format.name)) product_print(&layout.format, out);
         }
         for (int p = 0; k && p < k->func->param_count; p++)
-            if (k->row_formats >> p & 1 && kernel_panel(k, p, &layout) && !printed_before(plan, names, &count, arena_printf(plan->arena, "row %s", layout.format.name)))
+            if (k->rows_read[p] && kernel_panel(k, p, &layout) && !printed_before(names, &count, arena_printf(plan->arena, "row %s", layout.format.name)))
                 panel_row_print(&layout.format, out);
     }
 }
 
+// How much a kernel's arguments hold.
+static void print_limits(const Plan *plan, Text *out) {
+    int inputs = 1, results = 1, weights = 1;
+    for (int i = 0; i < plan->module->func_count; i++) {
+        const Func *f = plan->module->funcs[i];
+        if (!f->kernel) continue;
+        if (f->input_count > inputs) inputs = f->input_count;
+        if (f->result_count > results) results = f->result_count;
+        if (f->param_count > weights) weights = f->param_count;
+    }
+    text_printf(out, "enum { TN_MOST_INPUTS = %d, TN_MOST_RESULTS = %d, TN_MOST_WEIGHTS = %d };   // of any kernel\n", inputs, results, weights);
+}
+
 void plan_emit(const Plan *plan, Flavour flavour, uint64_t blob_hash, Text *out) {
     const Module *m = plan->module;
-    text_printf(out, "// %s for %s, by tenon %s. Below the prelude the text is the same for every target and compiler.\n", m->name, plan->target->name, TENON_VERSION);
+    text_puts(out, "// ");
+    text_in_comment(m->name, out);
+    text_printf(out, " for %s, by tenon %s. Below the prelude the text is the same for every target and compiler.\n", plan->target->name, TENON_VERSION);
     text_puts(out, prelude_abi);
     text_puts(out, "\n");
     text_puts(out, prelude_vector);
@@ -316,6 +339,7 @@ void plan_emit(const Plan *plan, Flavour flavour, uint64_t blob_hash, Text *out)
     }
     text_puts(out, "#ifndef TN_HAVE_F16\nTN_INLINE tn_v tn_f16_float(const tn_u8 *p) { return tn_half_bits_float(__builtin_convertvector(*(const tn_h16u *)p, tn_u)); }\n#endif\n");
     text_puts(out, prelude_math);
+    print_limits(plan, out);
     text_puts(out, prelude_rows);
     text_puts(out, prelude_product);
     if (needs_w8(plan)) text_puts(out, prelude_product_w8);
@@ -326,7 +350,9 @@ void plan_emit(const Plan *plan, Flavour flavour, uint64_t blob_hash, Text *out)
         if (!f->kernel) continue;
         text_printf(out, "// %s\n// ", plan_describe(plan, f, plan->arena));
         for (int p = 0; p < f->func->input_count; p++) {
-            text_printf(out, "%s%s: ", p ? ", " : "", f->func->inputs[p]->name);
+            text_puts(out, p ? ", " : "");
+            text_in_comment(f->func->inputs[p]->name, out);
+            text_puts(out, ": ");
             type_text(&f->func->inputs[p]->type, out);
         }
         for (int p = 0; p < f->func->result_count; p++) {

@@ -27,15 +27,14 @@ struct Plan {
     FuncPlan *funcs;           // by index in the module
     int kernel_count;
     uint64_t *offset;          // of each weight, by id
-    int *order;                // weights by offset
     uint64_t weights_bytes, arena_bytes, page_bytes;
     uint64_t gather_offset, gather_out;   // in the arena: rows gathered for experts, their results
-    int max_slots;             // of any moe_experts
     bool causal;
 };
 
 FuncPlan *plan_func(const Plan *plan, const Func *func);
 int param_slot(const Func *func, int param);    // the first of a parameter's offsets
+void text_in_comment(const char *text, Text *out);
 const char *plan_describe(const Plan *plan, const FuncPlan *f, Arena *arena);
 
 void step_print(const Plan *plan, Text *out);   // step.c: blocks, main, the program's tables

@@ -13,7 +13,8 @@ void index_print(const Kernel *k, const Index *index, Text *out) {
         if (any) text_puts(out, t->coefficient < 0 ? " - " : " + ");
         else if (t->coefficient < 0) text_puts(out, "-");
         int64_t c = llabs(t->coefficient);
-        if (c != 1) text_printf(out, "%s * %lld", k->variables[t->variable].name, (long long)c);
+        // A variable is an int: large strides multiply as long.
+        if (c != 1) text_printf(out, "%s * %lld%s", k->variables[t->variable].name, (long long)c, c > 4095 ? "L" : "");
         else text_puts(out, k->variables[t->variable].name);
         any = true;
     }
@@ -29,12 +30,13 @@ static int64_t lane_coefficient(const Index *index, int lane) {
     return c;
 }
 
-static void print_number(double value, Text *out) {
+static void print_number(double exact, Text *out) {
+    float value = (float)exact;
     if (isinf(value)) text_puts(out, value < 0 ? "-__builtin_inff()" : "__builtin_inff()");
     else if (isnan(value)) text_puts(out, "__builtin_nanf(\"\")");
     else {
         char digits[40];
-        snprintf(digits, sizeof digits, "%.9g", (double)(float)value);
+        snprintf(digits, sizeof digits, "%.9g", (double)value);
         text_printf(out, "%s%sf", digits, strpbrk(digits, ".e") ? "" : ".0");
     }
 }
@@ -102,14 +104,16 @@ static void print_infix(const Printer *p, const Expr *e, const char *op, void (*
     text_puts(p->out, ")");
 }
 
-static const char *infix(OpId op) {
-    switch (op) {
-    case OP_ADD: return "+";
-    case OP_SUB: return "-";
-    case OP_MUL: return "*";
+// Bools are masks of 0 and -1, so that true is the smaller number.
+static const char *infix(const Expr *e) {
+    bool masks = e->count > 0 && e->args[0]->type == DT_BOOL;
+    switch (e->op) {
+    case OP_ADD: return e->type == DT_I32 ? NULL : "+";
+    case OP_SUB: return e->type == DT_I32 ? NULL : "-";
+    case OP_MUL: return e->type == DT_I32 ? NULL : "*";
     case OP_DIV: return "/";
-    case OP_LT: return "<";
-    case OP_LE: return "<=";
+    case OP_LT: return masks ? ">" : "<";
+    case OP_LE: return masks ? ">=" : "<=";
     case OP_EQ: return "==";
     case OP_NE: return "!=";
     default: return NULL;
@@ -127,7 +131,10 @@ static const char *vector_function(const Expr *e) {
     case OP_LOG: return "tn_log";
     case OP_SQRT: return "tn_sqrt";
     case OP_ABS: return ints ? "tn_abs_i" : "tn_abs";
-    case OP_NEG: return ints ? "-" : "tn_neg";
+    case OP_NEG: return ints ? "tn_neg_i" : "tn_neg";
+    case OP_ADD: return "tn_add_i";
+    case OP_SUB: return "tn_sub_i";
+    case OP_MUL: return "tn_mul_i";
     case OP_MINIMUM: return ints ? "tn_min_i" : "tn_min";
     case OP_MAXIMUM: return ints ? "tn_max_i" : "tn_max";
     case OP_POW: return "tn_pow";
@@ -147,7 +154,7 @@ static void print_cast(const Printer *p, const Expr *e) {
         print_vector(p, x);
         if (x->type != DT_F32) text_puts(p->out, ")");
     } else if (e->type == DT_I32) {
-        if (x->type == DT_F32) text_puts(p->out, "tn_to_int(");
+        if (x->type == DT_F32) text_puts(p->out, "tn_truncate(");
         if (x->type == DT_BOOL) text_puts(p->out, "(-");
         print_vector(p, x);
         if (x->type != DT_I32) text_puts(p->out, ")");
@@ -160,7 +167,7 @@ static void print_cast(const Printer *p, const Expr *e) {
 }
 
 static void print_vector_op(const Printer *p, const Expr *e) {
-    const char *op = infix(e->op), *name = vector_function(e);
+    const char *op = infix(e), *name = vector_function(e);
     if (e->op == OP_CAST) print_cast(p, e);
     else if (op) print_infix(p, e, op, print_vector);
     else if (e->op == OP_RELU) {
@@ -173,17 +180,13 @@ static void print_vector_op(const Printer *p, const Expr *e) {
         text_puts(p->out, "))");
     } else if (e->op == OP_WHERE) print_call(p, e->type == DT_F32 ? "tn_select" : "tn_select_i", e);
     else if (e->op == OP_CLAMP) {
-        bool ints = e->type == DT_I32;
-        text_printf(p->out, ints ? "tn_min_i(tn_max_i(" : "tn_min(tn_max(");
+        text_puts(p->out, "tn_min(tn_max(");
         print_vector(p, e->args[0]);
-        text_puts(p->out, ints ? ", tn_splat_i(" : ", tn_splat(");
-        if (ints) text_printf(p->out, "%d)), tn_splat_i(%d))", (int)e->lo, (int)e->hi);
-        else {
-            print_number(e->lo, p->out);
-            text_puts(p->out, ")), tn_splat(");
-            print_number(e->hi, p->out);
-            text_puts(p->out, "))");
-        }
+        text_puts(p->out, ", tn_splat(");
+        print_number(e->lo, p->out);
+        text_puts(p->out, ")), tn_splat(");
+        print_number(e->hi, p->out);
+        text_puts(p->out, "))");
     } else if (name) print_call(p, name, e);
 }
 
@@ -213,7 +216,7 @@ static void print_vector(const Printer *p, const Expr *e) {
 }
 
 static void print_scalar(const Printer *p, const Expr *e) {
-    const char *op = e->kind == X_OP && e->type != DT_BOOL ? infix(e->op) : NULL;
+    const char *op = e->kind == X_OP && e->type != DT_BOOL ? infix(e) : NULL;
     if (e->kind == X_CONST && e->type == DT_F32) print_number(e->number, p->out);
     else if (e->kind == X_CONST) text_printf(p->out, "%lld", (long long)e->number);
     else if (e->kind == X_SCALAR) text_puts(p->out, p->k->variables[e->variable].name);
@@ -387,10 +390,6 @@ static void print_stmt(Writer *w, const Stmt *s) {
     case S_CALL:
         indent(w);
         text_printf(w->out, "%s;\n", s->text);
-        break;
-    case S_COMMENT:
-        indent(w);
-        text_printf(w->out, "// %s\n", s->text);
         break;
     }
 }

@@ -186,7 +186,9 @@ static void print_block_call(Step *s, const Node *node, const FuncPlan *callee, 
         }
         text_puts(s->out, "0}");
     }
-    text_printf(s->out, ", cache + %lluULL);%s%s\n", (unsigned long long)*cache_used, node->label ? "   // " : "", node->label ? node->label : "");
+    text_printf(s->out, ", cache + %lluULL);%s", (unsigned long long)*cache_used, node->label ? "   // " : "");
+    text_in_comment(node->label, s->out);
+    text_puts(s->out, "\n");
     for (int r = 0; r < node->result_count; r++)
         if (node->results[r]->type.dtype == DT_CACHE) text_puts(s->out, "#error a cache cannot leave its block\n");
     *cache_used += callee->cache_bytes;
@@ -231,7 +233,10 @@ static void print_experts(Step *s, const Node *node, const FuncPlan *callee) {
 static void print_function(Step *s) {
     const Func *f = s->f->func;
     text_printf(s->out, "// %s", s->f->name);
-    for (int i = 0; i < f->param_count; i++) text_printf(s->out, "%s p[%d]: %s", i ? "," : ":", s->f->expert ? i : param_slot(f, i), f->params[i]->name);
+    for (int i = 0; i < f->param_count; i++) {
+        text_printf(s->out, "%s p[%d]: ", i ? "," : ":", s->f->expert ? i : param_slot(f, i));
+        text_in_comment(f->params[i]->name, s->out);
+    }
     text_printf(s->out, "\nTN_NOINLINE void %s(const tn_step *s, tn_worker *w, tn_u8 *frame, const tn_u8 *const *in, tn_u8 *const *out, ", s->f->name);
     text_puts(s->out, s->f->expert ? "const tn_u64 *const *p, const int *first_row, int groups, const int *position, const int *sequence) {\n"
                                    : "const tn_u64 *p, tn_u64 cache) {\n");
@@ -264,7 +269,9 @@ static void print_weight_tables(Step *s) {
                 const Value *v = node->operands[callee->func->input_count + p];
                 for (int e = 0; e < (v->count > 0 ? v->count : 1); e++) text_printf(s->out, "%lluULL, ", (unsigned long long)s->plan->offset[v->weights[e]->id]);
             }
-            text_printf(s->out, "},%s%s\n", node->label ? "   // " : "", node->label ? node->label : "");
+            text_printf(s->out, "},%s", node->label ? "   // " : "");
+            text_in_comment(node->label, s->out);
+            text_puts(s->out, "\n");
         }
         if (any) text_puts(s->out, "};\n");
     }

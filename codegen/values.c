@@ -8,19 +8,21 @@ const char *c_identifier(Arena *arena, const char *name) {
     char *id = arena_printf(arena, "%s%s", isdigit((unsigned char)*name) ? "v" : "", name);
     for (char *c = id; *c; c++)
         if (!isalnum((unsigned char)*c)) *c = '_';
-    // Names that C or the prelude have already.
+    // Names that C, the prelude and tile programs have already.
     static const char *const taken[] = {"a", "task", "t", "row", "i0", "i1", "i2", "i3", "i4", "j", "first_task", "last_task", "auto", "break", "case", "char", "const",
         "continue", "default", "do", "double", "else", "enum", "extern", "float", "for", "goto", "if", "inline", "int", "long", "register", "restrict",
         "return", "short", "signed", "sizeof", "static", "struct", "switch", "typedef", "union", "unsigned", "void", "volatile", "while", "asm", "main",
-        "position", "page", "p", "r", "h", "head", "panel", "rows", "columns", "block", "typeof", "linux", "unix"};
+        "position", "page", "p", "r", "h", "head", "panel", "rows", "columns", "block", "typeof", "linux", "unix", "bool", "true", "false", "nullptr",
+        "constexpr", "alignas", "alignof", "static_assert", "thread_local", "typeof_unqual", "i", "e", "one", "over", "token", "tokens", "source", "own",
+        "length", "pages", "kv_head", "first_head", "first_block", "last_block", "keys", "values", "seen"};
     for (size_t i = 0; i < COUNT_OF(taken); i++)
         if (!strcmp(id, taken[i])) return arena_printf(arena, "%s_", id);
-    static const char *const numbered[] = {"sum", "max", "min", "scale", "mean"};   // scalars of a tile program
+    static const char *const numbered[] = {"sum", "max", "min", "scale", "mean", "before", "now", "decay", "inverse"};   // scalars of a tile program
     for (size_t i = 0; i < COUNT_OF(numbered); i++) {
         size_t n = strlen(numbered[i]);
-        if (!strncmp(id, numbered[i], n) && id[n] && strspn(id + n, "0123456789") == strlen(id + n)) return arena_printf(arena, "%s_", id);
+        if (!strncmp(id, numbered[i], n) && id[n] && strspn(id + n, "0123456789_v") == strlen(id + n)) return arena_printf(arena, "%s_", id);
     }
-    if (!strncmp(id, "tn_", 3) || !strncmp(id, "__", 2)) return arena_printf(arena, "v%s", id);
+    if (!strncmp(id, "tn_", 3) || *id == '_' || !strncmp(id, "product_", 8) || !strncmp(id, "panel_row_", 10)) return arena_printf(arena, "v%s", id);
     return id;
 }
 
@@ -57,7 +59,8 @@ void values_bind_operands(RowValues *r) {
     for (int i = 0; i < f->param_count; i++) {
         const Value *v = f->params[i];
         if (v->layout != LAYOUT_ROWS && v->layout != LAYOUT_NONE) continue;   // panels: read by mma and embedding only
-        values_bind(r, v, kernel_buffer(k, c_identifier(k->arena, v->name), DT_F32, PLACE_MEMORY, 0, arena_printf(k->arena, "(const float *)a->w[%d]", i)));
+        DType type = value_dtype(v);
+        values_bind(r, v, kernel_buffer(k, c_identifier(k->arena, v->name), type, PLACE_MEMORY, 0, arena_printf(k->arena, "(const %s *)a->w[%d]", c_type(type), i)));
     }
 }
 

@@ -6,7 +6,7 @@
 #define TENON_CODEGEN_VALUES_H
 #include "codegen/kernel.h"
 
-typedef struct { const Value *value; int buffer; bool whole; } Slot;   // whole: the buffer holds all rows, not only the task's
+typedef struct { const Value *value; int buffer; } Slot;
 
 typedef struct RowValues {
     Kernel *k;

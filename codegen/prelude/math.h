@@ -87,8 +87,10 @@ TN_INLINE tn_v tn_log(tn_v x) { for (int i = 0; i < 16; i++) x[i] = tn_log1(x[i]
 TN_INLINE float tn_pow1(float a, float b) {
     if (b == 0 || a == 1) return 1;
     if (a != a || b != b) return a + b;
-    double whole = (double)(long long)b, y;
-    int integer = b >= 9.2e18f || b <= -9.2e18f || whole == (double)b, odd = integer && b < 9.2e18f && b > -9.2e18f && ((long long)b & 1);
+    int large = b >= 9.2e18f || b <= -9.2e18f;
+    long long whole = large ? 0 : (long long)b;
+    int integer = large || (float)whole == b, odd = integer && (whole & 1);
+    double y;
     if (a < 0 && !integer) return __builtin_nanf("");
     double m = a < 0 ? -(double)a : (double)a;
     if (m == 0) y = b < 0 ? __builtin_inf() : 0;

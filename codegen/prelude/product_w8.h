@@ -43,7 +43,7 @@ TN_INLINE void tn_product_w8_rows(int *acc, long ldacc, const signed char *x, lo
         }
     }
     TN_UNROLL for (int r = 0; r < m; r++)
-        TN_UNROLL for (int v = 0; v < 4; v++) tn_store_i(acc + r * ldacc + 16 * v, sum[r][v] - (tn_load_i(sums + 16 * v) << 7));
+        TN_UNROLL for (int v = 0; v < 4; v++) tn_store_i(acc + r * ldacc + 16 * v, tn_sub_i(sum[r][v], tn_load_i(sums + 16 * v) << 7));
 }
 TN_NOINLINE void product_w8_v4(int *acc, long ldacc, const signed char *x, long ldx, int rows, const tn_u8 *w, int k) {
     for (; rows >= 6; rows -= 6, acc += 6 * ldacc, x += 6 * ldx) tn_product_w8_rows(acc, ldacc, x, ldx, w, k, 6);

@@ -46,16 +46,18 @@ TN_NOINLINE void tn_normalize(float *x, int n) {
     for (int i = 0; i < n; i++) sum = sum + x[i];
     for (int i = 0; i < n; i++) x[i] = x[i] / sum;
 }
-TN_NOINLINE void tn_gather(float *to, const float *x, int size, const int *e, int n) {
-    for (int i = 0; i < n; i++) to[i] = x[e[i] < 0 ? 0 : e[i] < size ? e[i] : size - 1];
+TN_INLINE int tn_inside(int id, int rows) { return id < 0 ? 0 : id < rows ? id : rows - 1; }
+TN_NOINLINE void tn_gather(tn_u8 *to, const tn_u8 *x, long bytes, int size, const int *e, int n) {   // of elements of any type
+    for (int i = 0; i < n; i++)
+        for (long b = 0; b < bytes; b++) to[i * bytes + b] = x[tn_inside(e[i], size) * bytes + b];
 }
-// int8 codes of a row: scale = max|x| / 127, codes rounded to nearest even; `padded` codes are written, the last ones 0.
+// int8 codes of a row: scale = max|x| / 127, codes rounded to nearest even; rows so small that 127 / max|x| is infinite are 0.
 TN_NOINLINE void tn_quantize_row(signed char *codes, float *scale, const float *x, int n) {
     tn_v m = tn_splat(0);
     int i = 0;
     for (; i + 16 <= n; i += 16) m = tn_max(m, tn_abs(tn_load(x + i)));
     if (i < n) m = tn_max(m, tn_abs(tn_load_n(x + i, n - i)));
-    float largest = tn_max16(m), inverse = largest > 0 ? 127.0f / largest : 0;
+    float largest = tn_max16(m), inverse = largest > 1e-36f ? 127.0f / largest : 0;
     *scale = largest / 127.0f;
     for (i = 0; i < n; i++) {
         float code = (x[i] * inverse + 12582912.0f) - 12582912.0f;
@@ -79,9 +81,9 @@ TN_INLINE void tn_share(const tn_worker *w, long n, long *first, long *last) {
 }
 typedef struct tn_args {
     const tn_step *step;
-    const tn_u8 *in[24];
-    tn_u8 *out[24];
-    const tn_u8 *w[32];
+    const tn_u8 *in[TN_MOST_INPUTS];
+    tn_u8 *out[TN_MOST_RESULTS];
+    const tn_u8 *w[TN_MOST_WEIGHTS];
     const int *position, *sequence;      // of each row
     tn_u64 cache;                        // offset in a KV page
     int rows;
@@ -90,7 +92,6 @@ TN_INLINE tn_u8 *tn_cache_page(const tn_args *a, long t) {
     const tn_step *s = a->step;
     return s->pages[(long)a->sequence[t] * s->pages_per_sequence + a->position[t] / 64] + a->cache;
 }
-TN_INLINE int tn_inside(int id, int rows) { return id < 0 ? 0 : id < rows ? id : rows - 1; }
 TN_INLINE void tn_table_row(float *to, const float *table, int id, long rows, long n) {
     const float *row = table + (long)tn_inside(id, (int)rows) * n;
     for (long i = 0; i < n; i++) to[i] = row[i];

@@ -24,9 +24,6 @@ typedef int tn_i __attribute__((vector_size(64)));            // 16 int32; a com
 typedef tn_u32 tn_u __attribute__((vector_size(64)));
 typedef float tn_vu __attribute__((vector_size(64), aligned(4), may_alias));
 typedef int tn_iu __attribute__((vector_size(64), aligned(4), may_alias));
-typedef tn_u8 tn_b16 __attribute__((vector_size(16)));
-typedef signed char tn_c16 __attribute__((vector_size(16)));
-typedef tn_u16 tn_h16 __attribute__((vector_size(32)));
 typedef tn_u8 tn_b16u __attribute__((vector_size(16), aligned(1), may_alias));
 typedef signed char tn_c16u __attribute__((vector_size(16), aligned(1), may_alias));
 typedef tn_u16 tn_h16u __attribute__((vector_size(32), aligned(1), may_alias));
@@ -53,14 +50,23 @@ TN_INLINE void tn_store_bool(tn_u8 *p, tn_i v, long stride, int n) { for (int i 
 TN_INLINE tn_i tn_bits(tn_v v) { return (tn_i)v; }
 TN_INLINE tn_v tn_float(tn_i v) { return (tn_v)v; }
 TN_INLINE tn_v tn_from_int(tn_i v) { return __builtin_convertvector(v, tn_v); }
-TN_INLINE tn_i tn_to_int(tn_v v) { return __builtin_convertvector(v, tn_i); }      // toward zero
+TN_INLINE tn_i tn_to_int(tn_v v) { return __builtin_convertvector(v, tn_i); }      // toward zero; within an int
 TN_INLINE tn_v tn_select(tn_i mask, tn_v a, tn_v b) { return tn_float((mask & tn_bits(a)) | (~mask & tn_bits(b))); }
 TN_INLINE tn_i tn_select_i(tn_i mask, tn_i a, tn_i b) { return (mask & a) | (~mask & b); }
 TN_INLINE tn_v tn_max(tn_v a, tn_v b) { return tn_select(a > b, a, b); }
 TN_INLINE tn_v tn_min(tn_v a, tn_v b) { return tn_select(a < b, a, b); }
 TN_INLINE tn_i tn_max_i(tn_i a, tn_i b) { return tn_select_i(a > b, a, b); }
 TN_INLINE tn_i tn_min_i(tn_i a, tn_i b) { return tn_select_i(a < b, a, b); }
-TN_INLINE tn_i tn_abs_i(tn_i v) { return tn_select_i(v < tn_splat_i(0), -v, v); }
+TN_INLINE tn_i tn_add_i(tn_i a, tn_i b) { return (tn_i)((tn_u)a + (tn_u)b); }      // integers wrap
+TN_INLINE tn_i tn_sub_i(tn_i a, tn_i b) { return (tn_i)((tn_u)a - (tn_u)b); }
+TN_INLINE tn_i tn_mul_i(tn_i a, tn_i b) { return (tn_i)((tn_u)a * (tn_u)b); }
+TN_INLINE tn_i tn_neg_i(tn_i v) { return tn_sub_i(tn_splat_i(0), v); }
+TN_INLINE tn_i tn_abs_i(tn_i v) { return tn_select_i(v < tn_splat_i(0), tn_neg_i(v), v); }
+TN_INLINE tn_i tn_truncate(tn_v v) {               // toward zero, at the ends of the range when outside, 0 for NaN: the same on every machine
+    const tn_i high = v >= tn_splat(2147483648.0f);
+    v = tn_select((v == v) & ~high, tn_max(v, tn_splat(-2147483648.0f)), tn_splat(0));
+    return tn_select_i(high, tn_splat_i(0x7fffffff), tn_to_int(v));
+}
 TN_INLINE tn_v tn_abs(tn_v v) { return tn_float(tn_bits(v) & tn_splat_i(0x7fffffff)); }
 TN_INLINE tn_v tn_neg(tn_v v) { return tn_float(tn_bits(v) ^ tn_splat_i((int)0x80000000u)); }
 TN_INLINE tn_v tn_round(tn_v v) { const tn_v magic = tn_splat(12582912.0f); return (v + magic) - magic; }   // |v| < 2^22, to nearest even
@@ -88,7 +94,6 @@ TN_INLINE float tn_min16(tn_v v) {
 }
 
 // ---- storage formats to float -----------------------------------------------------------------------------------------
-TN_INLINE tn_v tn_u8_float(const tn_u8 *p) { return tn_from_int(__builtin_convertvector(*(const tn_b16u *)p, tn_i)); }
 TN_INLINE tn_v tn_i8_float(const tn_u8 *p) { return tn_from_int(__builtin_convertvector(*(const tn_c16u *)p, tn_i)); }
 TN_INLINE tn_i tn_u8_int(const tn_u8 *p) { return __builtin_convertvector(*(const tn_b16u *)p, tn_i); }
 TN_INLINE tn_v tn_lookup(const float *table, tn_i index) { tn_v v; for (int i = 0; i < 16; i++) v[i] = table[index[i]]; return v; }

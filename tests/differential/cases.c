@@ -66,6 +66,12 @@ static Weight *weight(Gen *g, Type type) {
         float *values = ARENA_ARRAY(g->arena, float, n);
         for (int64_t i = 0; i < n; i++) values[i] = real(g);
         w.bytes = values;
+    } else if (type.dtype == DT_I32 || type.dtype == DT_BOOL) {
+        int32_t *values = ARENA_ARRAY(g->arena, int32_t, n);
+        for (int64_t i = 0; i < n; i++)
+            if (type.dtype == DT_I32) values[i] = (int32_t)next(g);
+            else ((uint8_t *)values)[i] = next(g) & 1;
+        w.bytes = values;
     } else w.bytes = block_bytes(g, type.dtype, n);
     return module_weight(g->module, &w);
 }
@@ -105,7 +111,12 @@ static bool is_exact(Gen *g, const Value *v) {
 }
 
 static Node *node(Gen *g, OpId op, Value *const *operands, int count, const Attr *attrs, int attr_count) {
-    Node *n = func_node(g->func, op, operands, count, attrs, attr_count, NULL, NOWHERE, g->quiet);
+    // Names that generated code has uses of its own for, then others.
+    static const char *const taken[] = {"e", "i", "keys", "values", "seen", "own", "one", "over", "token", "tokens", "source", "length", "sum12", "max7_v", "before9", "bool", "i0", "j",
+                                        "pages", "product_f32_v4", "tn_load", "out_0", "x_1", "acc_0", "_Bool", "rows", "scores", "top", "total", "acc"};
+    const char *names[8];
+    for (int i = 0; i < 8; i++) names[i] = taken[((unsigned)g->func->node_count * 7 + (unsigned)i) % COUNT_OF(taken)];
+    Node *n = func_node(g->func, op, operands, count, attrs, attr_count, names, NOWHERE, g->quiet);
     if (!n) return NULL;
     Coverage *c = g->coverage;
     if (c) {
@@ -344,7 +355,13 @@ static void add(Gen *g, OpId op) {
                 x = reshape(g, x, 2, flat);
             }
             pair[0] = x, pair[1] = param(g, shape(type_for(g, dims[1]), 2, dims), 0), pair[2] = chance(g, 40) ? vector(g, dims[0]) : NULL;
-            give(g, op, pair, 3, NULL, 0, false);
+            if (!give(g, op, pair, 3, NULL, 0, false) || !chance(g, 10)) break;
+            Value *sum = last_held(g);
+            for (int i = 0; i < 10; i++) {   // more products of the same x than one kernel holds
+                Value *more[] = {x, param(g, shape(DT_F32, 2, dims), 0)}, *both[] = {sum, node(g, op, more, 2, NULL, 0)->results[0]};
+                sum = node(g, OP_ADD, both, 2, NULL, 0)->results[0];
+            }
+            hold(g, sum, false);
         }
         break;
     case OP_RMS_NORM: case OP_LAYER_NORM: {
@@ -385,6 +402,16 @@ static void add(Gen *g, OpId op) {
         break;
     }
     case OP_GATHER: {
+        if (chance(g, 30)) {   // from one row for all, at places of rank 3
+            x = pick(g, true, 3, 400);
+            if (!is_exact(g, x)) break;
+            int64_t last = x->type.dims[2];
+            a[0] = attr_number("k", 1 + below(g, last < 5 ? (int)last : 5));
+            n = node(g, OP_TOP_K, &x, 1, a, 1);
+            pair[0] = vector(g, last), pair[1] = n->results[1];
+            give(g, op, pair, 2, NULL, 0, true);
+            break;
+        }
         x = pick(g, true, 2, 400);
         if (!is_exact(g, x)) break;
         int last = (int)x->type.dims[1];
@@ -432,6 +459,10 @@ static void add(Gen *g, OpId op) {
     case OP_LT: case OP_LE: case OP_EQ: case OP_NE:
         x = pick(g, true, 0, 3000), pair[0] = x, pair[1] = partner(g, x, true);
         if (!is_exact(g, x)) break;
+        if (chance(g, 25)) {   // of truths
+            pair[0] = node(g, OP_LT, (Value *[]){pair[0], number(g, 0)}, 2, NULL, 0)->results[0];
+            pair[1] = node(g, OP_LT, (Value *[]){pair[1], number(g, 0.25)}, 2, NULL, 0)->results[0];
+        }
         n = node(g, op, pair, 2, NULL, 0);
         if (n) hold(g, cast(g, g->broken == op ? spoil(g, n->results[0]) : n->results[0], DT_F32), true);
         break;
@@ -440,6 +471,7 @@ static void add(Gen *g, OpId op) {
         if (!is_exact(g, x)) break;
         n = node(g, OP_LT, (Value *[]){x, number(g, 0)}, 2, NULL, 0);
         pair[0] = n->results[0], pair[1] = x, pair[2] = partner(g, x, false);
+        if (x->type.rank > 1 && chance(g, 30)) pair[0] = param(g, shape(DT_BOOL, 1, &x->type.dims[x->type.rank - 1]), 0);
         give(g, op, pair, 3, NULL, 0, false);
         break;
     case OP_CLAMP: x = pick(g, false, 0, 3000); a[0] = attr_number("lo", -0.25), a[1] = attr_number("hi", 0.5); give(g, op, &x, 1, a, 2, is_exact(g, x)); break;
@@ -447,8 +479,12 @@ static void add(Gen *g, OpId op) {
         static const DType types[] = {DT_F32, DT_I32, DT_BOOL, DT_F16, DT_BF16};
         x = pick(g, true, 0, 3000);
         if (!is_exact(g, x)) break;
-        pair[0] = x, pair[1] = number(g, 3.3);
+        pair[0] = x, pair[1] = number(g, chance(g, 20) ? 3e9 : 3.3);   // beyond the integers, too
         if (chance(g, 50)) x = node(g, OP_MUL, pair, 2, NULL, 0)->results[0];
+        if (x->type.rank > 1 && chance(g, 20)) {   // sums that go round, with an integer parameter
+            pair[0] = cast(g, x, DT_I32), pair[1] = param(g, shape(DT_I32, 1, &x->type.dims[x->type.rank - 1]), 0);
+            x = node(g, OP_ADD, pair, 2, NULL, 0)->results[0];
+        }
         a[0] = attr_number("type", types[below(g, COUNT_OF(types))]);
         n = node(g, op, &x, 1, a, 1);
         if (n) x = g->broken == op ? spoil(g, n->results[0]) : n->results[0];
@@ -480,6 +516,12 @@ static void add(Gen *g, OpId op) {
         x = pick(g, false, 0, 1000);
         int axis = x->type.rank > 2 && chance(g, 50) ? 1 : x->type.rank - 1;
         if (x->type.rank < 2) break;
+        if (!g->inner && chance(g, 10)) {   // many inputs and parameters
+            Value *many[40];
+            for (int i = 0; i < 40; i++) many[i] = chance(g, 50) ? table_rows(g, 2, (int64_t[]){DIM_T, 1 + below(g, 5)}) : project(g, pick(g, false, 2, 100), 1 + below(g, 3));
+            give(g, op, many, 40, NULL, 0, false);
+            break;
+        }
         memcpy(dims, x->type.dims, sizeof dims);
         dims[axis] = 1 + below(g, 20);
         pair[0] = x, pair[1] = g->inner ? x : table_rows(g, x->type.rank, dims), pair[2] = x;
