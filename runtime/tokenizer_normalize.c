@@ -222,7 +222,7 @@ void normalize(Encoder *e, const char *bytes, size_t length, Buffer *out) {
         Buffer *next = &buffers[i % 2];
         next->length = 0;
         run_step(e, &steps[i], bytes, length, next);
-        bytes = next->data;
+        bytes = buffer_bytes(next);
         length = next->length;
     }
     buffer_add_valid(e, out, bytes, length);

@@ -190,6 +190,7 @@ static bool match_at(Machine *m, uint32_t pc, const char *at, const char **end) 
 }
 
 bool regex_find(Encoder *e, uint32_t index, const char *text, uint32_t length, uint32_t from, Span *match) {
+    if (!text) text = "";   // of an empty buffer
     const Tokenizer *t = e->tokenizer;
     TokenizerRegex regex = ((const TokenizerRegex *)t->parts[TOKENIZER_REGEXES])[index];
     Machine m = {e, tokenizer_words(t, TOKENIZER_CODE) + regex.first, text, text + length};
