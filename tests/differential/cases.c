@@ -541,12 +541,12 @@ static void add(Gen *g, OpId op) {
         break;
     }
     case OP_EXPAND: {
-        x = pick(g, false, 0, 190);
-        if (x->type.rank < 2) break;
+        x = pick(g, false, 2, 190);
+        if (x->type.rank != 2) break;
         dims[0] = DIM_T, dims[1] = x->type.dims[1], dims[2] = 1;
         int64_t wide[] = {DIM_T, dims[1], 1 + below(g, 20)};
         bool exact = is_exact(g, x);
-        if (x->type.rank != 2 || !(x = reshape(g, x, 3, dims))) break;
+        if (!(x = reshape(g, x, 3, dims))) break;
         a[0] = attr_sizes("shape", wide, 3);
         give(g, op, &x, 1, a, 1, exact);
         break;
@@ -626,18 +626,17 @@ Module *case_module(Arena *arena, OpId op, uint64_t seed, bool broken, Coverage 
     Gen g;
     begin(&g, arena, seed, coverage, diags);
     if (broken) g.broken = op;
-    int before = 0;
-    for (int tries = 0; tries < 60 && !sequence; tries++) {
-        before = g.count;
+    bool made = sequence;
+    for (int tries = 0; tries < 60 && !made; tries++) {
         int nodes = g.func->node_count;
         add(&g, op);
-        bool made = false;
         for (int i = nodes; i < g.func->node_count; i++) made |= g.func->nodes[i]->op == op;
-        if (made) break;
     }
     if (sequence) table_rows(&g, 2, (int64_t[]){DIM_T, edge(&g)});
-    (void)before;
-    if (!g.count) return NULL;
+    if (!g.count || !made) {
+        diags_free(g.quiet);
+        return NULL;
+    }
     finish(&g, op == OP_TOP_K || op == OP_SPLIT ? 2 : 1, sequence ? op : OP_COUNT);
     return end(&g, diags);
 }
