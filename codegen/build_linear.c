@@ -68,22 +68,16 @@ static Expr *product_value(Linear *l, const Node *node, Expr *acc, const Index *
         kernel_panel(k, p, &layout);
         int scales = kernel_buffer(k, arena_printf(k->arena, "w_scale_%d", number), DT_F32, PLACE_MEMORY, 0,
                                    arena_printf(k->arena, "(const float *)(a->w[%d] + %s + %lld)", p, panel_offset(l, p, &layout), (long long)round_up(layout.k, 64) * 64));
-        Index column = {0}, row[MAX_RANK];
+        Index column = {0};
         for (int i = 0; i < at[node->results[0]->type.rank - 1].count; i++)   // the lane alone: within the panel
             if (at[node->results[0]->type.rank - 1].terms[i].variable != l->panel) column = index_add(column, index_variable(at[node->results[0]->type.rank - 1].terms[i].variable, 1));
         Expr *value = expr_op(k, OP_CAST, acc, NULL, NULL);
         value->type = value->cast = DT_F32;
-        const Value *scale = node->operands[1];
-        for (int d = 0; d < scale->type.rank; d++) row[d] = scale->type.dims[d] == 1 ? index_constant(0) : at[d];
-        value = expr_op(k, OP_MUL, value, values_element(l->r, scale, row), NULL);
+        value = expr_op(k, OP_MUL, value, values_operand(l->r, node->results[0]->type.rank, at, node->operands[1]), NULL);
         acc = expr_op(k, OP_MUL, value, expr_load(k, scales, column), NULL);
     }
     const Value *bias = node->op == OP_LINEAR_I8 ? (node->operand_count > 3 ? node->operands[3] : NULL) : node->operand_count > 2 ? node->operands[2] : NULL;
-    if (!bias) return acc;
-    Index own[MAX_RANK];
-    int shift = node->results[0]->type.rank - bias->type.rank;
-    for (int d = 0; d < bias->type.rank; d++) own[d] = bias->type.dims[d] == 1 ? index_constant(0) : at[d + shift];
-    return expr_op(k, OP_ADD, acc, values_element(l->r, bias, own), NULL);
+    return bias ? expr_op(k, OP_ADD, acc, values_operand(l->r, node->results[0]->type.rank, at, bias), NULL) : acc;
 }
 
 // Every float value of the epilogue has the shape [T, (heads,) outputs]; reshapes of a result keep the bytes.
@@ -111,16 +105,10 @@ static Expr *epilogue(Linear *l, const Value *v, const Index *at, int depth) {
     for (int i = 0; i < node->operand_count; i++) {
         const Value *o = node->operands[i];
         Index own[MAX_RANK];
-        int shift = v->type.rank - o->type.rank;
-        for (int d = 0; d < o->type.rank; d++) own[d] = o->type.dims[d] == 1 ? index_constant(0) : at[d + shift];
+        values_broadcast(o, v->type.rank, at, own);
         args[i] = epilogue(l, o, own, depth + 1);
     }
-    Expr *e = expr_op(k, node->op, args[0], args[1], args[2]);
-    e->type = v->type.dtype;
-    if (node->op == OP_GELU) e->tanh = node_int(node, "tanh");
-    if (node->op == OP_CLAMP) e->lo = node_number(node, "lo"), e->hi = node_number(node, "hi");
-    if (node->op == OP_CAST) e->cast = (DType)node_int(node, "type");
-    return e;
+    return values_apply(r, v, args);
 }
 
 static void results(Linear *l, const Type *shape) {

@@ -24,10 +24,8 @@ static int param_index(const Func *func, const Value *value) {
 // ---- norms and softmax ------------------------------------------------------------------------------------------------------
 
 static Expr *weighted(RowValues *r, Expr *e, const Value *w, double offset, const Index *at, int rank) {
-    Index own[MAX_RANK];
     if (!w) return e;
-    for (int d = 0; d < w->type.rank; d++) own[d] = w->type.dims[d] == 1 ? index_constant(0) : at[d + rank - w->type.rank];
-    Expr *factor = values_element(r, w, own);
+    Expr *factor = values_operand(r, rank, at, w);
     if (offset != 0) factor = expr_op(r->k, OP_ADD, factor, expr_number(r->k, offset), NULL);
     return expr_op(r->k, OP_MUL, e, factor, NULL);
 }
@@ -52,7 +50,7 @@ static void rms_norm(RowValues *r, const Node *node) {
 static void layer_norm(RowValues *r, const Node *node) {
     Kernel *k = r->k;
     const Value *x = node->operands[0], *y = node->results[0], *b = operand(node, 2);
-    Index at[MAX_RANK], own[MAX_RANK];
+    Index at[MAX_RANK];
     int lane;
     int64_t n;
     int loops = values_open(r, &x->type, at, &lane, &n);
@@ -64,10 +62,7 @@ static void layer_norm(RowValues *r, const Node *node) {
     Expr *variance = expr_op(k, OP_MUL, expr_scalar(k, squares), per, NULL);
     int factor = kernel_let(k, "scale", expr_op(k, OP_RSQRT, expr_op(k, OP_ADD, variance, expr_number(k, node_number(node, "eps")), NULL), NULL, NULL));
     e = weighted(r, expr_op(k, OP_MUL, centred, expr_scalar(k, factor), NULL), operand(node, 1), 0, at, x->type.rank);
-    if (b) {
-        for (int d = 0; d < b->type.rank; d++) own[d] = b->type.dims[d] == 1 ? index_constant(0) : at[d + x->type.rank - b->type.rank];
-        e = expr_op(k, OP_ADD, e, values_element(r, b, own), NULL);
-    }
+    if (b) e = expr_op(k, OP_ADD, e, values_operand(r, x->type.rank, at, b), NULL);
     kernel_map(k, values_store(r, y), values_flat(y, at), lane, n, NULL, e);
     values_close(r, loops);
 }

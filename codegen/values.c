@@ -97,12 +97,24 @@ Index values_flat(const Value *value, const Index *at) {
     return flat;
 }
 
-// NumPy broadcasting: aligned at the last dimension; a size of 1 is read at 0.
-static Expr *operand_element(RowValues *r, const Type *result, const Index *at, const Value *operand) {
+void values_broadcast(const Value *operand, int rank, const Index *at, Index *own) {
+    for (int d = 0; d < operand->type.rank; d++) own[d] = operand->type.dims[d] == 1 ? index_constant(0) : at[d + rank - operand->type.rank];
+}
+
+Expr *values_operand(RowValues *r, int rank, const Index *at, const Value *operand) {
     Index own[MAX_RANK];
-    int shift = result->rank - operand->type.rank;
-    for (int d = 0; d < operand->type.rank; d++) own[d] = operand->type.dims[d] == 1 ? index_constant(0) : at[d + shift];
+    values_broadcast(operand, rank, at, own);
     return values_element(r, operand, own);
+}
+
+Expr *values_apply(RowValues *r, const Value *value, Expr *const *args) {
+    const Node *node = value->node;
+    Expr *e = expr_op(r->k, node->op, args[0], args[1], args[2]);
+    e->type = value->type.dtype;
+    if (node->op == OP_GELU) e->tanh = node_int(node, "tanh");
+    if (node->op == OP_CLAMP) e->lo = node_number(node, "lo"), e->hi = node_number(node, "hi");
+    if (node->op == OP_CAST) e->cast = (DType)node_int(node, "type");
+    return e;
 }
 
 static Expr *node_element(RowValues *r, const Value *value, const Index *at) {
@@ -138,7 +150,7 @@ static Expr *node_element(RowValues *r, const Value *value, const Index *at) {
         own[b] = at[a];
         return values_element(r, x, own);
     }
-    case OP_EXPAND: return operand_element(r, &value->type, at, x);
+    case OP_EXPAND: return values_operand(r, value->type.rank, at, x);
     default: break;
     }
     if (!(op_info(node->op)->flags & ELEMENTWISE)) {
@@ -146,13 +158,8 @@ static Expr *node_element(RowValues *r, const Value *value, const Index *at) {
         return expr_number(k, 0);
     }
     Expr *args[3] = {0};
-    for (int i = 0; i < node->operand_count; i++) args[i] = operand_element(r, &value->type, at, node->operands[i]);
-    Expr *e = expr_op(k, node->op, args[0], args[1], args[2]);
-    e->type = value->type.dtype;
-    if (node->op == OP_GELU) e->tanh = node_int(node, "tanh");
-    if (node->op == OP_CLAMP) e->lo = node_number(node, "lo"), e->hi = node_number(node, "hi");
-    if (node->op == OP_CAST) e->cast = (DType)node_int(node, "type");
-    return e;
+    for (int i = 0; i < node->operand_count; i++) args[i] = values_operand(r, value->type.rank, at, node->operands[i]);
+    return values_apply(r, value, args);
 }
 
 Expr *values_element(RowValues *r, const Value *value, const Index *at) {

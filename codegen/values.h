@@ -24,6 +24,10 @@ void values_bind(RowValues *r, const Value *value, int buffer);
 void values_bind_operands(RowValues *r);                              // inputs and parameters
 int values_store(RowValues *r, const Value *value);                  // a buffer to put it in: the result's memory, or scratch
 Expr *values_element(RowValues *r, const Value *value, const Index *at);
+// NumPy broadcasting: the index of an operand's element in a result of this rank: aligned at the last dimension, a size of 1 read at 0.
+void values_broadcast(const Value *operand, int rank, const Index *at, Index *own);
+Expr *values_operand(RowValues *r, int rank, const Index *at, const Value *operand);
+Expr *values_apply(RowValues *r, const Value *value, Expr *const *args);   // the elementwise node that makes `value`, with its attributes
 Index values_flat(const Value *value, const Index *at);              // row-major; a symbolic first index counts from the task's first row
 bool values_virtual(const Func *func, const Value *value);
 // Loops over all but the last dimension of a shape; the last becomes the lane. Fills `at`; returns the number of loops to end.
