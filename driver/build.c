@@ -9,9 +9,13 @@
 #include <string.h>
 #include <sys/stat.h>
 
-static void timing(const BuildOptions *options, const char *what, double began) {
-    if (options->timing) fprintf(stderr, "%-16s %8.1f ms\n", what, (seconds_now() - began) * 1e3);
+static void phase_done(const BuildOptions *options, const char *what, double began, const Module *module) {
+    double milliseconds = (seconds_now() - began) * 1e3;
+    if (options->timing) fprintf(stderr, "%-16s %8.1f ms\n", what, milliseconds);
+    if (options->observe) options->observe(options->observe_to, what, milliseconds, module);
 }
+
+static void timing(const BuildOptions *options, const char *what, double began) { phase_done(options, what, began, NULL); }
 
 const Target *build_target(const BuildOptions *options, Diags *diags) {
     if (!strchr(options->target, ',')) return target_find(options->target, diags);
@@ -28,6 +32,8 @@ static PassOptions pass_options(const BuildOptions *options, const Target *targe
                          .print_after = options->print_after,
                          .timing = options->timing,
                          .print_to = stderr,
+                         .observe = options->observe,
+                         .observe_to = options->observe_to,
                          .reproducer = "repro.tir"};
 }
 
@@ -115,7 +121,7 @@ static bool load(Build *build, const char *path, Diags *diags) {
     if (!build->target) return false;
     double began = seconds_now();
     build->model = model_open(build->arena, path, diags);
-    timing(build->options, "model", began);
+    phase_done(build->options, "model", began, build->model ? build->model->module : NULL);
     if (build->model) guard_files(build->model->weights, true);
     return build->model && collect_parts(build, path, diags);
 }

@@ -52,6 +52,9 @@ typedef struct BuildOptions {
     bool timing, json;
     uint64_t cache_size;
     bool no_cache, reference;
+    // Called after each pass (with the module as it then is), after the model is read (likewise) and after every other phase (NULL).
+    void (*observe)(void *to, const char *phase, double milliseconds, const struct Module *module);
+    void *observe_to;
 } BuildOptions;
 void build_options_init(BuildOptions *build);
 void build_options_add(Options *options, BuildOptions *build); // --target --quant

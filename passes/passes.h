@@ -14,6 +14,8 @@ typedef struct {
     bool timing;
     bool verify;                  // after each pass; always in debug builds
     FILE *print_to;               // for print_after
+    void (*observe)(void *to, const char *pass, double milliseconds, const Module *module);   // called after each pass; NULL: nobody looks
+    void *observe_to;
     const char *reproducer;       // where to leave the IR when a pass breaks it (repro.tir); NULL: do not
 } PassOptions;
 

@@ -144,6 +144,7 @@ static bool run_one(const Pass *pass, Module *module, const PassOptions *options
         fprintf(options->print_to, "// after %s%s\n%s", pass->name, same ? ": unchanged" : "", same ? "" : after.data);
         text_free(&after);
     }
+    if (ok && options->observe) options->observe(options->observe_to, pass->name, time, module);
     if (options->timing) fprintf(options->print_to ? options->print_to : stderr, "%-14s %8.2f ms\n", pass->name, time);
     text_free(&before);
     return ok;
