@@ -30,7 +30,7 @@ static bool product(Linear *l, const Node *node, int number) {
     RowValues *r = l->r;
     Kernel *k = r->k;
     bool i8 = node->op == OP_LINEAR_I8;
-    int weight = i8 ? 2 : 1, p = param_of(k->func, node->operands[weight]), x = input_of(k->func, through_reshape(node->operands[0]));
+    int weight = i8 ? 3 : 1, p = param_of(k->func, node->operands[weight]), x = input_of(k->func, through_reshape(node->operands[0]));
     PanelLayout layout;
     if (p < 0 || x < 0 || !kernel_panel(k, p, &layout) || k->product_count == MAX_PRODUCTS) {
         values_fail(r, "linear: its operands do not fit one kernel");
@@ -63,7 +63,7 @@ static bool product(Linear *l, const Node *node, int number) {
 static Expr *product_value(Linear *l, const Node *node, Expr *acc, const Index *at, int number) {
     Kernel *k = l->r->k;
     if (node->op == OP_LINEAR_I8) {
-        int p = param_of(k->func, node->operands[2]);
+        int p = param_of(k->func, node->operands[3]);
         PanelLayout layout;
         kernel_panel(k, p, &layout);
         int scales = kernel_buffer(k, arena_printf(k->arena, "w_scale_%d", number), DT_F32, PLACE_MEMORY, 0,
@@ -76,7 +76,7 @@ static Expr *product_value(Linear *l, const Node *node, Expr *acc, const Index *
         value = expr_op(k, OP_MUL, value, values_operand(l->r, node->results[0]->type.rank, at, node->operands[1]), NULL);
         acc = expr_op(k, OP_MUL, value, expr_load(k, scales, column), NULL);
     }
-    const Value *bias = node->op == OP_LINEAR_I8 ? (node->operand_count > 3 ? node->operands[3] : NULL) : node->operand_count > 2 ? node->operands[2] : NULL;
+    const Value *bias = node->op == OP_LINEAR_I8 ? (node->operand_count > 4 ? node->operands[4] : NULL) : node->operand_count > 2 ? node->operands[2] : NULL;
     return bias ? expr_op(k, OP_ADD, acc, values_operand(l->r, node->results[0]->type.rank, at, bias), NULL) : acc;
 }
 
@@ -137,7 +137,7 @@ bool build_linear(Kernel *k, Diags *diags) {
     for (int i = 0; i < f->node_count && !anchor; i++)
         if (f->nodes[i]->op == OP_LINEAR || f->nodes[i]->op == OP_LINEAR_I8) anchor = f->nodes[i];
     r.loc = anchor->loc;
-    const Type *shape = &anchor->results[0]->type, *w = &anchor->operands[anchor->op == OP_LINEAR_I8 ? 2 : 1]->type;
+    const Type *shape = &anchor->results[0]->type, *w = &anchor->operands[anchor->op == OP_LINEAR_I8 ? 3 : 1]->type;
     Linear l = {.r = &r, .heads = shape->rank == 3 ? shape->dims[1] : 1, .outputs = w->dims[w->rank - 2], .k = w->dims[w->rank - 1]};
     if (shape->rank > 3) {
         diag_error(diags, anchor->loc, "linear: code generation takes x of rank 2 or 3, and this has %d", shape->rank);

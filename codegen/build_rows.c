@@ -251,8 +251,16 @@ static void gather_call(RowValues *r, const Node *node, const char *row) {
 
 static void quantize_call(RowValues *r, const Node *node, const char *row) {
     const Value *x = node->operands[0];
-    int n = (int)x->type.dims[x->type.rank - 1];
-    kernel_call(r->k, "tn_quantize_row(%s + %s * %d, %s + %s, %s + %s * %d, %d)", name_of(r, node->results[0]), row, n, name_of(r, node->results[1]), row, name_of(r, x), row, n, n);
+    int n = (int)x->type.dims[x->type.rank - 1], groups = (int)node->results[1]->type.dims[x->type.rank - 1], parts = (int)node->results[2]->type.dims[x->type.rank - 1];
+    kernel_call(r->k, "tn_quantize_row(%s + %s * %d, %s + %s * %d, %s + %s * %d, %s + %s * %d, %d, %d, %d)", name_of(r, node->results[0]), row, n,
+                name_of(r, node->results[1]), row, groups, name_of(r, node->results[2]), row, parts, name_of(r, x), row, n, n, n / groups, n / parts);
+}
+
+static void hadamard_call(RowValues *r, const Node *node, const char *row) {
+    const Value *x = node->operands[0];
+    int n = (int)x->type.dims[x->type.rank - 1], block = (int)node_int(node, "block");
+    kernel_call(r->k, "tn_hadamard_row(%s + %s * %d, %s + %s * %d, %d, %d, %.9gf)", name_of(r, node->results[0]), row, n, name_of(r, x), row, n, n, block,
+                (double)(1 / sqrtf((float)block)));
 }
 
 static void cache_write(RowValues *r, const Node *node) {
@@ -334,6 +342,7 @@ static void build_node(RowValues *r, const Node *node) {
     case OP_TOP_K: over_rows(r, node, top_k_call); return;
     case OP_GATHER: over_rows(r, node, gather_call); return;
     case OP_QUANTIZE_ROWS: over_rows(r, node, quantize_call); return;
+    case OP_HADAMARD: over_rows(r, node, hadamard_call); return;
     case OP_CACHE_WRITE: cache_write(r, node); return;
     case OP_MEAN_TOKENS: mean_tokens(r, node); return;
     case OP_CONCAT: concat(r, node); return;

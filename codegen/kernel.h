@@ -57,7 +57,7 @@ typedef struct Expr {
 // How the b operand of an mma lies in memory (pack.c writes it so).
 typedef struct {
     DType type;                // f32, f16, bf16, f8…: [k][64] elements; grouped formats: see pack.c; w8: int8 tiles
-    int group, bits;           // grouped formats
+    int group, bits, zero;     // grouped formats: a code is stored in `bits`, its value is code - zero (4 bits)
     bool has_minimum, scale_is_f16;
     const float *table;        // 16 values, or NULL
     const char *name;          // f32, g4x32mh … : names the product function

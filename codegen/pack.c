@@ -21,11 +21,12 @@ static void panel_format(Arena *arena, DType type, PanelFormat *f) {
     if (grouped_format(type, &g)) {
         f->group = g.group;
         f->bits = g.bits;
+        f->zero = g.bits == 4 ? g.zero : 0;
         f->has_minimum = g.has_minimum;
         f->scale_is_f16 = g.scale_is_f16;
         f->table = g.table;
         // Types that unpack alike share one function; a table belongs to its type.
-        f->name = g.table ? dtype_info[type].name : arena_printf(arena, "g%dx%d%s%s", g.bits, g.group, g.scale_is_f16 ? "h" : "s", g.has_minimum ? "m" : "");
+        f->name = g.table ? dtype_info[type].name : arena_printf(arena, g.bits == 4 && g.zero ? "g%dx%d%s%sz%d" : "g%dx%d%s%s", g.bits, g.group, g.scale_is_f16 ? "h" : "s", g.has_minimum ? "m" : "", g.zero);
     } else {
         if (!float_type(type) && type != DT_W8) f->type = DT_F32;   // integers
         f->name = dtype_info[f->type].name;
@@ -92,7 +93,7 @@ static void pack_grouped(const Packer *p, int64_t row, int n) {
         if (f->bits == 8)
             for (int i = 0; i < f->group; i++) to[i * 64] = (uint8_t)codes[i];
         else
-            for (int i = 0; i < f->group; i += 2) to[i / 2 * 64] = (uint8_t)((codes[i] & 15) | (codes[i + 1] & 15) << 4);
+            for (int i = 0; i < f->group; i += 2) to[i / 2 * 64] = (uint8_t)(((codes[i] + f->zero) & 15) | ((codes[i + 1] + f->zero) & 15) << 4);
     }
 }
 

@@ -20,7 +20,7 @@ static int group_bytes(const PanelFormat *f) { return grouped(f) ? scale_bytes(f
 static void print_codes(const PanelFormat *f, int half, Text *out) {
     if (f->bits == 8) text_puts(out, "tn_i8_float(c + 16 * v)");
     else if (f->table) text_printf(out, half ? "tn_table_%s(tn_u8_int(c + 16 * v) >> 4)" : "tn_table_%s(tn_u8_int(c + 16 * v) & 15)", f->name);
-    else text_puts(out, half ? "tn_from_int(tn_u8_int(c + 16 * v) >> 4)" : "tn_from_int(tn_u8_int(c + 16 * v) & 15)");
+    else text_printf(out, half ? "tn_from_int((tn_u8_int(c + 16 * v) >> 4) - %d)" : "tn_from_int((tn_u8_int(c + 16 * v) & 15) - %d)", f->zero);
 }
 
 static void print_weight(const PanelFormat *f, int half, const char *to, Text *out) {
@@ -138,6 +138,6 @@ void panel_row_print(const PanelFormat *f, Text *out) {
     text_printf(out, "        const tn_u8 *c = w + %d;\n        for (int i = 0; i < %d; i++) {\n", scale_bytes(f), f->group);
     if (f->bits == 8) text_puts(out, "            float code = (float)(signed char)c[i * 64 + n];\n");
     else if (f->table) text_printf(out, "            float code = table_%s[c[i / 2 * 64 + n] >> (i & 1) * 4 & 15];\n", f->name);
-    else text_puts(out, "            float code = (float)(c[i / 2 * 64 + n] >> (i & 1) * 4 & 15);\n");
+    else text_printf(out, "            float code = (float)((c[i / 2 * 64 + n] >> (i & 1) * 4 & 15) - %d);\n", f->zero);
     text_printf(out, "            to[g + i] = %s;\n        }\n    }\n}\n", f->has_minimum ? "__builtin_fmaf(code, scale, minimum)" : "code * scale");
 }

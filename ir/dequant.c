@@ -66,27 +66,31 @@ static float e8m0_half(uint8_t byte) {   // 2^(byte - 128): half of the OCP scal
 
 // ---- block formats --------------------------------------------------------------------------------------------------------
 
-static const float q4_0_table[16] = {-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7};
-static const float q3_k_table[16] = {-4, -3, -2, -1, 0, 1, 2, 3};
 static const float iq4_table[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 static const float e2m1_table[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};   // doubled
 
 bool grouped_format(DType dtype, GroupedFormat *format) {
     static const GroupedFormat none = {0};
-    switch (dtype) {   // group, bits, has_minimum, scale_is_f16, table
-    case DT_Q8_0: *format = (GroupedFormat){32, 8, false, true, NULL}; break;
-    case DT_Q4_0: *format = (GroupedFormat){32, 4, false, true, q4_0_table}; break;
-    case DT_Q4_1: *format = (GroupedFormat){32, 4, true, true, NULL}; break;
-    case DT_Q5_0: *format = (GroupedFormat){32, 8, false, true, NULL}; break;
-    case DT_Q5_1: *format = (GroupedFormat){32, 8, true, true, NULL}; break;
-    case DT_Q2_K: *format = (GroupedFormat){16, 4, true, false, NULL}; break;
-    case DT_Q3_K: *format = (GroupedFormat){16, 4, false, false, q3_k_table}; break;
-    case DT_Q4_K: *format = (GroupedFormat){32, 4, true, false, NULL}; break;
-    case DT_Q5_K: *format = (GroupedFormat){32, 8, true, false, NULL}; break;
-    case DT_Q6_K: *format = (GroupedFormat){16, 8, false, false, NULL}; break;
-    case DT_IQ4_NL: *format = (GroupedFormat){32, 4, false, true, iq4_table}; break;
-    case DT_IQ4_XS: *format = (GroupedFormat){32, 4, false, false, iq4_table}; break;
-    case DT_MXFP4: *format = (GroupedFormat){32, 4, false, false, e2m1_table}; break;
+    switch (dtype) {   // group, bits, zero, range, has_minimum, scale_is_f16, table
+    case DT_Q8_0: *format = (GroupedFormat){32, 8, 128, 256, false, true, NULL}; break;
+    case DT_Q4_0: *format = (GroupedFormat){32, 4, 8, 16, false, true, NULL}; break;
+    case DT_Q4_1: *format = (GroupedFormat){32, 4, 0, 16, true, true, NULL}; break;
+    case DT_Q5_0: *format = (GroupedFormat){32, 8, 16, 32, false, true, NULL}; break;
+    case DT_Q5_1: *format = (GroupedFormat){32, 8, 0, 32, true, true, NULL}; break;
+    case DT_Q2_K: *format = (GroupedFormat){16, 4, 0, 4, true, false, NULL}; break;
+    case DT_Q3_K: *format = (GroupedFormat){16, 4, 4, 8, false, false, NULL}; break;
+    case DT_Q4_K: *format = (GroupedFormat){32, 4, 0, 16, true, false, NULL}; break;
+    case DT_Q5_K: *format = (GroupedFormat){32, 8, 0, 32, true, false, NULL}; break;
+    case DT_Q6_K: *format = (GroupedFormat){16, 8, 32, 64, false, false, NULL}; break;
+    case DT_IQ4_NL: *format = (GroupedFormat){32, 4, 0, 16, false, true, iq4_table}; break;
+    case DT_IQ4_XS: *format = (GroupedFormat){32, 4, 0, 16, false, false, iq4_table}; break;
+    case DT_MXFP4: *format = (GroupedFormat){32, 4, 0, 16, false, false, e2m1_table}; break;
+    case DT_W8G64: *format = (GroupedFormat){64, 8, 128, 256, false, true, NULL}; break;
+    case DT_W8G128: *format = (GroupedFormat){128, 8, 128, 256, false, true, NULL}; break;
+    case DT_W4G64: *format = (GroupedFormat){64, 4, 8, 16, false, true, NULL}; break;
+    case DT_W4G128: *format = (GroupedFormat){128, 4, 8, 16, false, true, NULL}; break;
+    case DT_W4MG64: *format = (GroupedFormat){64, 4, 0, 16, true, true, NULL}; break;
+    case DT_W4MG128: *format = (GroupedFormat){128, 4, 0, 16, true, true, NULL}; break;
     default: *format = none; return false;
     }
     return true;
@@ -94,13 +98,15 @@ bool grouped_format(DType dtype, GroupedFormat *format) {
 
 static float half_at(const uint8_t *at) { return f16_to_f32((uint16_t)(at[0] | at[1] << 8)); }
 
-// 16 bytes: low nibbles are elements 0…15, high nibbles 16…31.
-static void nibbles(const uint8_t *at, int8_t *codes) {
-    for (int i = 0; i < 16; i++) {
-        codes[i] = (int8_t)(at[i] & 15);
-        codes[i + 16] = (int8_t)(at[i] >> 4);
+// n bytes: low nibbles are elements 0…n-1, high nibbles n…2n-1; `zero` is taken off.
+static void nibbles_of(const uint8_t *at, int8_t *codes, int n, int zero) {
+    for (int i = 0; i < n; i++) {
+        codes[i] = (int8_t)((at[i] & 15) - zero);
+        codes[i + n] = (int8_t)((at[i] >> 4) - zero);
     }
 }
+
+static void nibbles(const uint8_t *at, int8_t *codes) { nibbles_of(at, codes, 16, 0); }
 
 // The fifth bits of 32 elements, in 4 bytes.
 static void fifth_bits(const uint8_t *at, int8_t *codes, int offset) {
@@ -135,7 +141,7 @@ static void block_q3_k(const uint8_t *at, int8_t *codes, float *scales) {
         scales[g] = d * (float)(scale - 32);
     }
     for (int i = 0; i < 256; i++)
-        codes[i] = (int8_t)((low[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3) | (high[i % 32] >> (i / 32) & 1) << 2);
+        codes[i] = (int8_t)(((low[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3) | (high[i % 32] >> (i / 32) & 1) << 2) - 4);
 }
 
 // Q4_K, and Q5_K with its fifth bits at `high`.
@@ -179,7 +185,13 @@ static void block_iq4_xs(const uint8_t *at, int8_t *codes, float *scales) {
 static void block_parts(DType dtype, const uint8_t *at, int8_t *codes, float *scales, float *minimums) {
     switch (dtype) {
     case DT_Q8_0: scales[0] = half_at(at); memcpy(codes, at + 2, 32); break;
-    case DT_Q4_0: case DT_IQ4_NL: scales[0] = half_at(at); nibbles(at + 2, codes); break;
+    case DT_W8G64: case DT_W8G128: scales[0] = half_at(at); memcpy(codes, at + 2, (size_t)dtype_info[dtype].block); break;
+    case DT_Q4_0: case DT_W4G64: case DT_W4G128: scales[0] = half_at(at); nibbles_of(at + 2, codes, dtype_info[dtype].block / 2, 8); break;
+    case DT_W4MG64: case DT_W4MG128:
+        scales[0] = half_at(at); minimums[0] = half_at(at + 2);
+        nibbles_of(at + 4, codes, dtype_info[dtype].block / 2, 0);
+        break;
+    case DT_IQ4_NL: scales[0] = half_at(at); nibbles(at + 2, codes); break;
     case DT_Q4_1: scales[0] = half_at(at); minimums[0] = half_at(at + 2); nibbles(at + 4, codes); break;
     case DT_Q5_0: scales[0] = half_at(at); nibbles(at + 6, codes); fifth_bits(at + 2, codes, 16); break;
     case DT_Q5_1: scales[0] = half_at(at); minimums[0] = half_at(at + 2); nibbles(at + 8, codes); fifth_bits(at + 4, codes, 0); break;
@@ -255,16 +267,5 @@ void dequantize_row(DType dtype, const void *from, float *to, int64_t n) {
         break;
     }
     default: abort();
-    }
-}
-
-void quantize_row_w8(const float *from, int64_t n, int8_t *codes, float *scale) {
-    float largest = 0;
-    for (int64_t i = 0; i < n; i++) largest = fabsf(from[i]) > largest ? fabsf(from[i]) : largest;
-    float inverse = largest > 1e-36f ? 127.0f / largest : 0;   // never infinite
-    *scale = largest / 127.0f;
-    for (int64_t i = 0; i < n; i++) {
-        float code = rintf(from[i] * inverse);
-        codes[i] = (int8_t)(code == code ? code : 0);   // an infinity makes every product NaN
     }
 }

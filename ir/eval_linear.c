@@ -72,45 +72,42 @@ void eval_EMBEDDING(Eval *eval) {
 
 void eval_QUANTIZE_ROWS(Eval *eval) {
     int64_t rows = tensor_rows(&eval->in[0]), columns = tensor_columns(&eval->in[0]);
-    for (int64_t r = 0; r < rows; r++)
-        quantize_row_w8((const float *)eval->in[0].data + r * columns, columns, (int8_t *)eval->out[0].data + r * columns,
-                        (float *)eval->out[1].data + r);
-}
-
-// The weight's row as w8 holds it: its own codes when it is stored so, else quantized here.
-static void w8_row(Eval *eval, int64_t row, int64_t k, int8_t *codes, float *scale, float *room) {
-    Weight *const *weights = eval_weights(eval, 2);
-    bool stored = weights && weights[0]->tensor && weights[0]->source.dtype == DT_W8;
-    const void *bytes = stored ? weight_row_bytes(weights[0], row) : NULL;
-    if (bytes) {
-        memcpy(codes, bytes, (size_t)k);
-        memcpy(scale, (const char *)bytes + k, sizeof *scale);
-        return;
+    int64_t groups = tensor_columns(&eval->out[1]), parts = tensor_columns(&eval->out[2]), size = columns / parts;
+    const float *x = eval->in[0].data;
+    int8_t *codes = eval->out[0].data;
+    for (int64_t g = 0; g < rows * groups; g++)
+        quantize_row_w8(x + g * (columns / groups), columns / groups, codes + g * (columns / groups), (float *)eval->out[1].data + g);
+    for (int64_t p = 0; p < rows * parts; p++) {
+        int32_t sum = 0;
+        for (int64_t i = 0; i < size; i++) sum += codes[p * size + i];
+        ((int32_t *)eval->out[2].data)[p] = sum;
     }
-    if (weights) weight_rows_f32(weights[0], row, 1, room);
-    else eval_rows(eval, 2, row, 1, room);
-    quantize_row_w8(room, k, codes, scale);
 }
 
+void eval_HADAMARD(Eval *eval) {
+    int64_t rows = tensor_rows(&eval->in[0]), n = tensor_columns(&eval->in[0]);
+    memcpy(eval->out[0].data, eval->in[0].data, sizeof(float) * (size_t)(rows * n));
+    for (int64_t r = 0; r < rows; r++) hadamard_row((float *)eval->out[0].data + r * n, n, (int)node_int(eval->node, "block"));
+}
+
+// What the codes stand for, in float64, times the weight's values: compiled code sums integers over each group exactly and differs by rounding
+// alone. (sums: only compiled code has a use for it.)
 void eval_LINEAR_I8(Eval *eval) {
-    const Type *weight = &eval->node->operands[2]->type;
-    int64_t k = weight->dims[1], out = weight->dims[0], rows = tensor_rows(&eval->in[0]);
+    const Type *weight = &eval->node->operands[3]->type;
+    int64_t k = weight->dims[1], out = weight->dims[0], rows = tensor_rows(&eval->in[0]), group = k / tensor_columns(&eval->in[1]);
     const int8_t *x = eval->in[0].data;
-    const float *x_scale = eval->in[1].data, *bias = eval_vector(eval, 3);
-    float *to = eval->out[0].data, *room = ARENA_ARRAY(eval->arena, float, k), scale;
-    int8_t *codes = ARENA_ARRAY(eval->arena, int8_t, k);
+    const float *x_scale = eval->in[1].data, *bias = eval_vector(eval, 4);
+    float *to = eval->out[0].data, *w = ARENA_ARRAY(eval->arena, float, k);
     for (int64_t o = 0; o < out; o++) {
-        w8_row(eval, o, k, codes, &scale, room);
+        eval_rows(eval, 3, o, 1, w);
         for (int64_t r = 0; r < rows; r++) {
-            int64_t sum = 0;
-            for (int64_t i = 0; i < k; i += 4096) {   // within int32: 4096 · 127 · 127
-                int32_t part = 0;
-                int64_t end = i + 4096 < k ? i + 4096 : k;
-                for (int64_t j = i; j < end; j++) part += x[r * k + j] * codes[j];
-                sum += part;
+            double sum = 0;
+            for (int64_t g = 0; g < k / group; g++) {
+                double part = 0;
+                for (int64_t i = g * group; i < (g + 1) * group; i++) part += (double)x[r * k + i] * (double)w[i];
+                sum += part * (double)x_scale[r * (k / group) + g];
             }
-            float value = (float)sum * x_scale[r] * scale;
-            to[r * out + o] = bias ? value + bias[o] : value;
+            to[r * out + o] = (float)(bias ? sum + (double)bias[o] : sum);
         }
     }
 }

@@ -63,22 +63,52 @@ void infer_LINEAR(Infer *infer) {
     if (expect_dtype(infer, 0, DT_F32) && linear_types(infer, 0, 1, 2, &type)) infer_result(infer, type);
 }
 
+// An attribute that divides rows of x into equal parts; 0: a part is the whole row.
+static bool part(Infer *infer, const char *name, int64_t *size) {
+    int64_t columns = last_size(&infer->in[0]);
+    *size = node_int(infer->node, name);
+    if (*size == 0) *size = columns;
+    if (*size > 0 && columns % *size == 0) return true;
+    return infer_error(infer, "%s=%lld must divide the %lld of a row", name, (long long)*size, (long long)columns);
+}
+
 void infer_QUANTIZE_ROWS(Infer *infer) {
-    if (!expect_dtype(infer, 0, DT_F32) || !has_columns(infer, 0)) return;
-    Type codes = infer->in[0], scale = infer->in[0];
+    Type codes = infer->in[0], scale = infer->in[0], sums = infer->in[0];
+    int64_t group, of;
+    if (!expect_dtype(infer, 0, DT_F32) || !has_columns(infer, 0) || !part(infer, "group", &group) || !part(infer, "sums", &of)) return;
     codes.dtype = DT_I8;
-    scale.dims[scale.rank - 1] = 1;
+    scale.dims[scale.rank - 1] /= group;
+    sums.dtype = DT_I32;
+    sums.dims[sums.rank - 1] /= of;
     infer_result(infer, codes);
     infer_result(infer, scale);
+    infer_result(infer, sums);
+}
+
+void infer_HADAMARD(Infer *infer) {
+    int64_t block = node_int(infer->node, "block");
+    if (!expect_dtype(infer, 0, DT_F32) || !has_columns(infer, 0)) return;
+    if (block < 1 || (block & (block - 1)) || last_size(&infer->in[0]) % block)
+        infer_error(infer, "block=%lld must be a power of two that divides the %lld of a row", (long long)block, (long long)last_size(&infer->in[0]));
+    else infer_result(infer, infer->in[0]);
+}
+
+// Whether a value tells something of each of some equal parts of q's rows.
+static bool of_parts(Infer *infer, int i, DType dtype) {
+    Type type = infer->in[0];
+    int64_t k = last_size(&type), parts = infer->in[i].rank == type.rank ? last_size(&infer->in[i]) : 0;
+    type.dtype = dtype;
+    if (parts > 0) type.dims[type.rank - 1] = parts;
+    if (parts > 0 && k % parts == 0 && type_equal(&type, &infer->in[i])) return true;
+    return infer_error(infer, "%s must be %s with one element for each group of a row of q", operand_name(infer, i), dtype_info[dtype].name);
 }
 
 void infer_LINEAR_I8(Infer *infer) {
-    Type type, scale = infer->in[0];
-    if (!expect_dtype(infer, 0, DT_I8) || !linear_types(infer, 0, 2, 3, &type)) return;
-    scale.dtype = DT_F32;
-    scale.dims[scale.rank - 1] = 1;
-    if (!type_equal(&scale, &infer->in[1])) infer_error(infer, "scale must be f32 with one element for each row of q");
-    else if (infer->in[2].rank != 2) infer_error(infer, "%s must be [out, in]", operand_name(infer, 2));
+    Type type;
+    if (!expect_dtype(infer, 0, DT_I8) || !linear_types(infer, 0, 3, 4, &type)) return;
+    if (!of_parts(infer, 1, DT_F32) || !of_parts(infer, 2, DT_I32)) return;
+    if (infer->in[3].rank != 2) infer_error(infer, "%s must be [out, in]", operand_name(infer, 3));
+    else if (last_size(&infer->in[2]) % last_size(&infer->in[1])) infer_error(infer, "sums must be of a group that the scales' group is made of");
     else infer_result(infer, type);
 }
 

@@ -129,27 +129,23 @@ bool eval_has(const Eval *eval, int operand) { return operand < eval->node->oper
 
 // Rows of a weight as the program will hold them: rounded when the quantize pass said so.
 static void stored_rows(const Weight *weight, int64_t row, int64_t n, float *to) {
-    int64_t columns = weight->type.rank ? weight->type.dims[weight->type.rank - 1] : 1, elements = n * columns;
+    int64_t columns = weight->type.rank ? weight->type.dims[weight->type.rank - 1] : 1;
     DType stored = weight->quantize_to != DT_COUNT ? weight->quantize_to : weight->type.dtype;
-    weight_rows_f32(weight, row, n, to);
-    if (stored == (weight->tensor ? weight->source.dtype : weight->type.dtype)) return;
-    if (stored == DT_F16)
-        for (int64_t i = 0; i < elements; i++) to[i] = f16_to_f32(f32_to_f16(to[i]));
-    if (stored == DT_BF16)
-        for (int64_t i = 0; i < elements; i++) {
-            uint32_t bits = (uint32_t)f32_to_bf16(to[i]) << 16;
-            memcpy(&to[i], &bits, sizeof bits);
-        }
-    if (stored == DT_W8) {
-        int8_t *codes = malloc((size_t)columns);
-        if (!codes) abort();
-        for (int64_t r = 0; r < n; r++) {
-            float scale;
-            quantize_row_w8(to + r * columns, columns, codes, &scale);
-            for (int64_t i = 0; i < columns; i++) to[r * columns + i] = scale * (float)codes[i];
-        }
-        free(codes);
+    if (weight->quantized) {
+        int64_t bytes = dtype_row_bytes(stored, columns);
+        for (int64_t r = 0; r < n; r++) dequantize_row(stored, (const char *)weight->quantized + (row + r) * bytes, to + r * columns, columns);
+        return;
     }
+    weight_rows_f32(weight, row, n, to);
+    bool as_it_is = !weight->column_scale && !weight->rotate && stored == (weight->tensor ? weight->source.dtype : weight->type.dtype);
+    if (as_it_is || !quantizes_to(stored)) return;
+    void *rounded = malloc((size_t)dtype_row_bytes(stored, columns));
+    if (!rounded) abort();
+    for (int64_t r = 0; r < n; r++) {
+        quantize_row(stored, to + r * columns, columns, rounded);
+        dequantize_row(stored, rounded, to + r * columns, columns);
+    }
+    free(rounded);
 }
 
 void eval_rows(const Eval *eval, int operand, int64_t row, int64_t n, float *to) {
@@ -196,7 +192,7 @@ static Tensor weight_tensor(const Frame *frame, const Value *value) {
 // Large weights that an op reads by row are not made into tensors.
 static bool read_by_row(const Node *node, int operand) {
     return (node->op == OP_LINEAR && operand == 1) || (node->op == OP_EMBEDDING && operand == 1) ||
-           (node->op == OP_LINEAR_I8 && operand == 2);
+           (node->op == OP_LINEAR_I8 && operand == 3);
 }
 
 Tensor eval_operand(Eval *eval, int i) {

@@ -70,7 +70,10 @@ typedef struct {
     bool transpose;            // the last two dimensions are swapped after slicing (only for block size 1)
     const void *bytes;         // the source tensor's bytes (mapped file or memory), NULL in IR text without files
     const void *data;
+    const float *column_scale; // NULL, or [last dimension]: each column is multiplied by it …
+    int rotate;                // … then each row Hadamard-transformed in blocks of this many (0: not); weight_rows_f32 does both
     DType quantize_to;         // what the quantize pass decided: DT_COUNT to keep as stored, else the type codegen stores
+    const void *quantized;     // NULL (quantize_row says how), or the rows in that type, as calibration made them
     Layout layout;             // what the layout pass decided
     int id;                    // index in the module
 } Weight;

@@ -3,6 +3,7 @@
 //   names are unique; weights lie within their source; callees come before callers and main is last;
 //   a value is defined before it is used, in the function where it is used; weights appear in main only;
 //   attributes are those of the op table; result types are what inference says; a kernel runs no function.
+#include "ir/dequant.h"
 #include "ir/internal.h"
 
 #include <stdlib.h>
@@ -96,7 +97,7 @@ static bool sliced_type(Verify *v, const Weight *weight, Type *type) {
 }
 
 static bool stored_as(DType stored, DType source) {
-    return stored == source || stored == DT_W8 || stored == DT_F32 || stored == DT_F16 || stored == DT_BF16;
+    return stored == source || quantizes_to(stored);
 }
 
 static bool verify_weight(Verify *v, const Weight *weight, int index) {

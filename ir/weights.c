@@ -16,7 +16,7 @@ typedef struct {
     int64_t row_bytes, columns;
 } Source;
 
-static int64_t bytes_of(DType dtype, int64_t n) {
+int64_t dtype_row_bytes(DType dtype, int64_t n) {
     const DTypeInfo *info = &dtype_info[dtype];
     return info->block ? n / info->block * info->bytes : n + (int64_t)sizeof(float);
 }
@@ -30,7 +30,7 @@ static Source source_of(const Weight *weight) {
     for (int i = 0; i < source.rank; i++) source.dims[i] = dims[i + indexed];
     for (int i = 0; i + 1 < source.rank; i++) rows *= source.dims[i];
     source.columns = source.rank ? source.dims[source.rank - 1] : 1;
-    source.row_bytes = bytes_of(source.dtype, source.columns);
+    source.row_bytes = dtype_row_bytes(source.dtype, source.columns);
     if (indexed && source.bytes) source.bytes += weight->index * rows * source.row_bytes;
     return source;
 }
@@ -70,12 +70,14 @@ static void transposed_rows(const Source *source, int64_t matrix, int64_t row, i
     }
 }
 
-void weight_rows_f32(const Weight *weight, int64_t row, int64_t n, float *to) {
+// ---- rows as the graph sees them ---------------------------------------------------------------------------------------------
+
+static void source_rows(const Weight *weight, int64_t row, int64_t n, float *to) {
     int rank = weight->type.rank;
     int64_t columns = rank ? weight->type.dims[rank - 1] : 1;
     if (!weight->tensor) {
         DType dtype = weight->type.dtype;
-        dequantize_row(dtype, (const char *)weight->data + row * bytes_of(dtype, columns), to, n * columns);
+        dequantize_row(dtype, (const char *)weight->data + row * dtype_row_bytes(dtype, columns), to, n * columns);
         return;
     }
     Source source = source_of(weight);
@@ -94,9 +96,19 @@ void weight_rows_f32(const Weight *weight, int64_t row, int64_t n, float *to) {
     }
 }
 
+void weight_rows_f32(const Weight *weight, int64_t row, int64_t n, float *to) {
+    int64_t columns = weight->type.rank ? weight->type.dims[weight->type.rank - 1] : 1;
+    source_rows(weight, row, n, to);
+    for (int64_t r = 0; r < n; r++, to += columns) {
+        for (int64_t i = 0; weight->column_scale && i < columns; i++) to[i] *= weight->column_scale[i];
+        if (weight->rotate) hadamard_row(to, columns, weight->rotate);
+    }
+}
+
 const void *weight_row_bytes(const Weight *weight, int64_t row) {
     int64_t columns = weight->type.rank ? weight->type.dims[weight->type.rank - 1] : 1;
-    if (!weight->tensor) return (const char *)weight->data + row * bytes_of(weight->type.dtype, columns);
+    if (weight->column_scale || weight->rotate) return NULL;
+    if (!weight->tensor) return (const char *)weight->data + row * dtype_row_bytes(weight->type.dtype, columns);
     if (weight->transpose || !weight->bytes) return NULL;
     Source source = source_of(weight);
     if (source.rank >= 2 || !weight->step) return row_at(&source, row);

@@ -117,7 +117,7 @@ static bool is_epilogue(const Linear *linear, const Node *node) {
 }
 
 static bool reads_same_x(const Linear *linear, const Node *node) {
-    int inputs = linear->anchor->op == OP_LINEAR_I8 ? 2 : 1;   // codes and their scales
+    int inputs = linear->anchor->op == OP_LINEAR_I8 ? 3 : 1;   // codes, their scales and sums
     if (node->op != linear->anchor->op || !type_equal(&node->results[0]->type, &linear->shape)) return false;
     for (int i = 0; i < inputs; i++)
         if (node->operands[i] != linear->anchor->operands[i]) return false;

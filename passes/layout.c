@@ -13,7 +13,7 @@ typedef struct { bool linear, linear_i8, embedding, other; const Node *other_nod
 static void note_reader(Readers *readers, const Node *node, int operand, const Value *value) {
     if (node_calls(node)) return;   // bound to the callee's parameter
     if (node->op == OP_LINEAR && operand == 1) readers->linear = true;
-    else if (node->op == OP_LINEAR_I8 && operand == 2) readers->linear_i8 = true;
+    else if (node->op == OP_LINEAR_I8 && operand == 3) readers->linear_i8 = true;
     else if (node->op == OP_EMBEDDING && operand == 1) readers->embedding = true;
     else readers->other = true, readers->other_node = node;
     readers->value = value;

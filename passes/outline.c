@@ -175,7 +175,7 @@ static const char *call_label(const Outline *outline) {
     for (int i = 0; i < fusion->count; i++) {
         if (fusion->group[i] != outline->group) continue;
         const Node *node = node_at(fusion, i);
-        const Value *w = node->op == OP_LINEAR ? node->operands[1] : node->op == OP_LINEAR_I8 ? node->operands[2] : NULL;
+        const Value *w = node->op == OP_LINEAR ? node->operands[1] : node->op == OP_LINEAR_I8 ? node->operands[3] : NULL;
         if (w) text_printf(&text, "%s%s", text.length ? ", " : "", w->user_name ? w->user_name : w->name);
     }
     const char *label = text.length ? arena_strdup(fusion->func->module->arena, text.data) : NULL;

@@ -52,17 +52,37 @@ TN_NOINLINE void tn_gather(tn_u8 *to, const tn_u8 *x, long bytes, int size, cons
         for (long b = 0; b < bytes; b++) to[i * bytes + b] = x[tn_inside(e[i], size) * bytes + b];
 }
 // int8 codes of a row: scale = max|x| / 127, codes rounded to nearest even; rows so small that 127 / max|x| is infinite are 0.
-TN_NOINLINE void tn_quantize_row(signed char *codes, float *scale, const float *x, int n) {
-    tn_v m = tn_splat(0);
-    int i = 0;
-    for (; i + 16 <= n; i += 16) m = tn_max(m, tn_abs(tn_load(x + i)));
-    if (i < n) m = tn_max(m, tn_abs(tn_load_n(x + i, n - i)));
-    float largest = tn_max16(m), inverse = largest > 1e-36f ? 127.0f / largest : 0;
-    *scale = largest / 127.0f;
-    for (i = 0; i < n; i++) {
-        float code = (x[i] * inverse + 12582912.0f) - 12582912.0f;
-        codes[i] = (signed char)(int)(code == code ? code : 0.0f);   // an infinity makes every product NaN
+// int8 codes of a row of n, a scale for each `group` of it, the codes' sum over each `part`; both divide n.
+TN_NOINLINE void tn_quantize_row(signed char *codes, float *scale, int *sums, const float *x, int n, int group, int part) {
+    for (int g = 0; g < n; g += group) {
+        tn_v m = tn_splat(0);
+        int i = g, end = g + group;
+        for (; i + 16 <= end; i += 16) m = tn_max(m, tn_abs(tn_load(x + i)));
+        if (i < end) m = tn_max(m, tn_abs(tn_load_n(x + i, end - i)));
+        float largest = tn_max16(m), inverse = largest > 1e-36f ? 127.0f / largest : 0;
+        *scale++ = largest / 127.0f;
+        for (i = g; i < end; i++) {
+            float code = (x[i] * inverse + 12582912.0f) - 12582912.0f;
+            codes[i] = (signed char)(int)(code == code ? code : 0.0f);   // an infinity makes every product NaN
+        }
     }
+    for (int p = 0; p < n; p += part) {
+        int sum = 0;
+        for (int i = p; i < p + part; i++) sum += codes[i];
+        *sums++ = sum;
+    }
+}
+// The Walsh–Hadamard transform of each block, times `norm`: the same sums in the same order as ir/quantize.c.
+TN_NOINLINE void tn_hadamard_row(float *to, const float *x, int n, int block, float norm) {
+    for (int i = 0; i < n; i++) to[i] = x[i];
+    for (int half = 1; half < block; half *= 2)
+        for (int i = 0; i < n; i += 2 * half)
+            for (int j = i; j < i + half; j++) {
+                float a = to[j], b = to[j + half];
+                to[j] = a + b;
+                to[j + half] = a - b;
+            }
+    for (int i = 0; i < n; i++) to[i] *= norm;
 }
 // Keys go transposed into the page ([dim][64 positions]), values as rows: both are then the panels that products read.
 TN_NOINLINE void tn_cache_write(tn_u8 *page, int slot, const float *k, const float *v, int heads, int k_dims, int v_dims, int v_padded, long v_stride) {
