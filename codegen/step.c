@@ -328,7 +328,7 @@ static void print_program(Step *s) {
                 "const tn_program tn_model = {\n    .abi = TN_ABI, .model = \"%s\", .target = \"%s\", .compiler = \"tenon %s\", .blob_hash = TN_BLOB_HASH,\n"
                 "    .weights_bytes = %lluULL, .arena_bytes = %lluULL, .page_bytes = %lluULL, .page_tokens = %d, .context = %lld,\n"
                 "    .max_tokens = %d, .max_rows = %d, .max_sequences = %d, .input_count = %d, .input_names = tn_input_names, .input_limits = tn_input_limits, .input_defaults = tn_input_defaults,\n"
-                "    .out_kind = %s, .out_width = %lld, .causal = %d, .kernel_count = %d, .kernels = tn_kernels, .run = tn_step_run, .supported = tn_supported,\n};\n",
+                "    .out_kind = %s, .out_width = %lld, .causal = %d, .kernel_count = %d, .kernels = tn_kernels, .run = tn_step_run, .needs = tn_needs,\n};\n",
                 name.data ? name.data : "model", plan->target->name, TENON_VERSION, (unsigned long long)plan->weights_bytes, (unsigned long long)plan->arena_bytes,
                 (unsigned long long)plan->page_bytes, KV_BLOCK, (long long)m->context, m->max_tokens, m->max_rows, m->max_sequences, m->main->input_count, kind,
                 (long long)type_row_elements(result), plan->causal, plan->kernel_count);

@@ -98,8 +98,6 @@ static void run(const tn_step *step, tn_worker *worker) {
             out += (size_t)run_sequence(reference, step, s, out) * (size_t)reference->program.out_width;
 }
 
-static int supported(void) { return 1; }
-
 // ---- the program ------------------------------------------------------------------------------------------------------
 
 // The fewest rows of a table that this value indexes, also inside what it is passed to.
@@ -160,8 +158,7 @@ static bool describe(Reference *reference, Diags *diags) {
                                                                                                  : TN_PER_TOKEN,
                                       .out_width = (int)type_row_elements(result),
                                       .causal = causal,
-                                      .run = run,
-                                      .supported = supported};
+                                      .run = run};
     return true;
 }
 

@@ -1,12 +1,13 @@
 // tenon targets: which machines tenon compiles for, which of them this one is, and what it found here.
 #include "codegen/targets/targets.h"
 #include "driver/driver.h"
+#include "runtime/cpu.h"
 
 #include <string.h>
 
 static void as_text(Text *out, const Target *native) {
-    MachineFeature features[64];
-    int count = machine_features(features, COUNT_OF(features));
+    CpuFeature features[TN_CPU_FEATURES];
+    int count = tn_cpu_features(features, COUNT_OF(features));
     text_printf(out, "%-20s %-18s %s\n", "target", "here", "what");
     for (int i = 0; target_at(i); i++) {
         const Target *target = target_at(i);
@@ -26,8 +27,8 @@ static void as_text(Text *out, const Target *native) {
 }
 
 static void as_json(Text *out, const Target *native) {
-    MachineFeature features[64];
-    int count = machine_features(features, COUNT_OF(features));
+    CpuFeature features[TN_CPU_FEATURES];
+    int count = tn_cpu_features(features, COUNT_OF(features));
     text_puts(out, "{\"native\": ");
     json_text(out, native->name);
     text_puts(out, ", \"targets\": [");

@@ -6,7 +6,7 @@
 #ifndef TENON_RUNTIME_ABI_H
 #define TENON_RUNTIME_ABI_H
 
-#define TN_ABI 1
+#define TN_ABI 2
 
 typedef struct tn_step {
     const unsigned char *weights;      // the blob's weight section (mapped, page-aligned)
@@ -57,7 +57,9 @@ typedef struct tn_program {
     int kernel_count;
     const tn_kernel_info *kernels;
     void (*run)(const tn_step *step, tn_worker *worker);
-    int (*supported)(void);                        // 1 when this CPU has what the code needs (asks Linux for AMX); called before the first step
+    const char *needs;                             // what the code may use of the processor, in runtime/cpu.h's words: " avx avx2"; NULL: nothing
+    const struct tn_program *const *variants;      // of a program for several targets: one a target, best first, ended by NULL. Such a program has
+                                                   // no code of its own (run is NULL); opening it takes the first that this processor can run
 } tn_program;
 
 #endif

@@ -17,6 +17,7 @@ typedef struct RunOptions {
     RunPrompt *prompts; int prompt_count;    // -p and --tokens, in order; several make a batch. Freed by tn_options_free
     const char *batch;                       // --batch FILE; "-": standard input
     const char *logits, *weights;            // files
+    const char *targets;                     // set by a program for several targets: their names
     const char *system;                      // --system TEXT; NULL: the template's own opening
     int n;                                   // -n; -1: until an end or the context is full
     int ctx, threads, chunk;                 // 0: default

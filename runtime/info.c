@@ -1,8 +1,10 @@
 // --info: what the program is and what it will take, before anything is run. Peak memory is predicted as the sum of what is planned.
+#include "runtime/cpu.h"
 #include "runtime/run.h"
 #include <stdlib.h>
 #include <string.h>
 
+enum { INFO_MISSING = 512 };
 enum { INFO_OVERHEAD = 32 << 20 };     // code, tokenizer, output rows, libc: what the design allows beside the planned parts
 
 typedef struct { unsigned long long weights, kv, kv_token, arena, peak; int context, sequences; } InfoMemory;
@@ -41,14 +43,16 @@ static void info_size(const char *name, unsigned long long bytes, const char *no
     printf("%-11s %10.1f MiB  %s\n", name, (double)bytes / (1 << 20), note);
 }
 
-static void info_text(const Run *run, const InfoMemory *memory, bool runs) {
+static void info_text(const Run *run, const InfoMemory *memory, const char *missing) {
     const tn_program *program = run->program;
     const char *description = tn_blob_meta(run->blob, "description", 0), *source;
     char note[160];
     printf("model       %s\n", program->model);
     if (description)
         printf("            %s\n", description);
-    printf("target      %s%s\n", program->target, runs ? "" : " (not this machine)");
+    const char *targets = run->options->targets;
+    printf("target      %s%s%s%s%s%s\n", program->target, targets ? ", one of " : "", targets ? targets : "",
+           *missing ? " (not this machine, which lacks " : "", missing, *missing ? ")" : "");
     printf("compiled by %s, %d kernels\n", program->compiler, program->kernel_count);
     printf("context     %d tokens, steps of at most %d tokens, %d sequences\n", memory->context, program->max_tokens, program->max_sequences);
     printf("output      %s, %d wide\n", info_output(program), program->out_width);
@@ -73,16 +77,18 @@ static void info_json_text(const char *key, const char *text) {
     fputs(", ", stdout);
 }
 
-static void info_json(const Run *run, const InfoMemory *memory, bool runs) {
+static void info_json(const Run *run, const InfoMemory *memory, const char *missing) {
     const tn_program *program = run->program;
     putchar('{');
     info_json_text("model", program->model);
     info_json_text("description", tn_blob_meta(run->blob, "description", 0));
     info_json_text("target", program->target);
+    info_json_text("targets", run->options->targets ? run->options->targets : program->target);
+    info_json_text("missing", missing);
     info_json_text("compiler", program->compiler);
     info_json_text("file", tn_blob_file(run->blob));
     printf("\"blob\": \"%016llx\", \"runs_here\": %s, \"context\": %d, \"max_tokens\": %d, \"max_rows\": %d, \"max_sequences\": %d, ",
-           (unsigned long long)tn_blob_hash(run->blob), runs ? "true" : "false", memory->context, program->max_tokens, program->max_rows,
+           (unsigned long long)tn_blob_hash(run->blob), *missing ? "false" : "true", memory->context, program->max_tokens, program->max_rows,
            program->max_sequences);
     info_json_text("output", program->out_kind == TN_PER_ROW ? "row" : program->out_kind == TN_PER_SEQUENCE ? "sequence" : "token");
     printf("\"width\": %d, \"causal\": %s, \"kernels\": %d, \"chat\": %s, ", program->out_width, program->causal ? "true" : "false",
@@ -94,12 +100,13 @@ static void info_json(const Run *run, const InfoMemory *memory, bool runs) {
 
 int tn_run_info(Run *run) {
     InfoMemory memory = info_memory(run);
-    bool runs = !run->program->supported || run->program->supported();
+    char missing[INFO_MISSING];
+    tn_cpu_has(run->program->needs, missing, sizeof missing);
     if (run->options->verify && tn_blob_verify(run->blob, &run->failure))
         return -1;
     if (run->options->json)
-        info_json(run, &memory, runs);
+        info_json(run, &memory, missing);
     else
-        info_text(run, &memory, runs);
+        info_text(run, &memory, missing);
     return tn_run_flush(run);
 }

@@ -1,5 +1,6 @@
 // The command line of a compiled program.
 #include "runtime/cli.h"
+#include "runtime/cpu.h"
 #include <string.h>
 
 static void program_help(const tn_program *program, const char *name) {
@@ -8,6 +9,8 @@ static void program_help(const tn_program *program, const char *name) {
     printf("       %s --chat [-p TEXT]       answer a message, or talk\n", name);
     printf("       %s --batch FILE           a prompt a line, all at once\n\n", name);
     tn_options_help(stdout);
+    if (program->variants)
+        printf("\nIt runs the first of its targets that this machine can run; TENON_TARGET=NAME in the environment takes another.\n");
     printf("\nexit code: 0 done, 1 the input is wrong, 2 the command line is wrong, 3 this machine cannot\n");
 }
 
@@ -22,9 +25,16 @@ static int program_parse(RunOptions *options, int argc, char **argv, tn_failure 
     return tn_options_check(options, failure);
 }
 
-static int program_run(const tn_program *program, const RunOptions *options, tn_failure *failure) {
-    if (!options->info && program->supported && !program->supported())
-        return tn_fail(failure, TN_BAD_MACHINE, "%s was compiled for %s, which this machine cannot run", program->model, program->target);
+// --info is for other machines too: where none of the targets runs, it shows the best.
+static int program_run(const tn_program *program, RunOptions *options, tn_failure *failure) {
+    tn_failure cannot = {0};
+    const tn_program *chosen = tn_choose(program, &cannot);
+    if (!chosen && (!options->info || cannot.code != TN_BAD_MACHINE)) {
+        *failure = cannot;
+        return -1;
+    }
+    options->targets = program->variants ? program->target : NULL;
+    program = chosen ? chosen : program->variants ? program->variants[0] : program;
     Blob *blob = options->weights ? tn_blob_open(options->weights, program, failure) : tn_blob_find(program, failure);
     if (!blob)
         return -1;

@@ -4,6 +4,7 @@
 // sequences as fit: a causal model's prompts are cut where the step is full, and where its output rows are; an encoder's sequences come whole.
 // Nothing about a step changes a token's result, so the choice is free, and the simple one is made: in order, starting
 // where the last step ended, so that no sequence waits for ever.
+#include "runtime/cpu.h"
 #include "runtime/engine.h"
 #include <limits.h>
 #include <stdio.h>
@@ -23,14 +24,6 @@ int tn_row_limit(const tn_program *program) {
 }
 
 // ---- opening --------------------------------------------------------------------------------------------------------------
-
-static int session_check_program(const tn_program *program, tn_failure *failure) {
-    if (program->abi != TN_ABI)
-        return tn_fail(failure, TN_BAD_INPUT, "%s was compiled for another run time (interface %u, this one has %d)", program->model, program->abi, TN_ABI);
-    if (program->supported && !program->supported())
-        return tn_fail(failure, TN_BAD_MACHINE, "%s was compiled for %s, which this machine cannot run", program->model, program->target);
-    return 0;
-}
 
 static int session_alloc_step(tn_engine *engine, tn_failure *failure) {
     const tn_program *program = engine->program;
@@ -76,7 +69,7 @@ static int session_alloc(tn_engine *engine, const tn_open_options *options, tn_f
 tn_engine *tn_open_blob(const tn_program *program, const Blob *blob, const tn_open_options *options, tn_failure *failure) {
     tn_open_options defaults = {0};
     options = options ? options : &defaults;
-    if (session_check_program(program, failure))
+    if (!(program = tn_choose(program, failure)))
         return NULL;
     if (options->context > program->context) {
         tn_fail(failure, TN_BAD_USAGE, "--ctx %d: %s was compiled for at most %d tokens", options->context, program->model, program->context);
@@ -98,7 +91,7 @@ tn_engine *tn_open_blob(const tn_program *program, const Blob *blob, const tn_op
 }
 
 tn_engine *tn_open(const tn_program *program, const tn_open_options *options, tn_failure *failure) {
-    if (session_check_program(program, failure))
+    if (!(program = tn_choose(program, failure)))
         return NULL;
     Blob *blob = options && options->weights ? tn_blob_open(options->weights, program, failure) : tn_blob_find(program, failure);
     if (!blob)

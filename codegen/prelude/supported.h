@@ -1,41 +1,124 @@
-// ---- prelude: does this machine have what the code needs? ---------------------------------------------------------------------
-// Asked before the first step: CPUID, the state that the kernel saves (XCR0), and Linux's permission for AMX tiles.
-#if defined(__x86_64__) && defined(__AVX__)
-static void tn_cpuid(tn_u32 leaf, tn_u32 sub, tn_u32 *r) {
-    __asm__ volatile("cpuid" : "=a"(r[0]), "=b"(r[1]), "=c"(r[2]), "=d"(r[3]) : "a"(leaf), "c"(sub));
-}
-static int tn_supported(void) {
-    tn_u32 r[4], low, high, b7, c7, d7;
-    tn_cpuid(0, 0, r);
-    if (r[0] < 7) return 0;
-    tn_cpuid(1, 0, r);
-    tn_u32 c1 = r[2];
-    if (!(c1 >> 27 & 1)) return 0;
-    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-    tn_cpuid(7, 0, r);
-    b7 = r[1]; c7 = r[2]; d7 = r[3];
-    if ((low & 6) != 6 || !(c1 >> 28 & 1)) return 0;
+// ---- prelude: what the code below may use --------------------------------------------------------------------------------------
+// By the compiler's own word, whatever flags it was given. The run time compares it with the processor before it calls any of this code.
+static const char tn_needs[] = ""
+#if defined(__x86_64__)
+#ifdef __SSE3__
+    " sse3"
+#endif
+#ifdef __SSSE3__
+    " ssse3"
+#endif
+#ifdef __GCC_HAVE_SYNC_COMPARE_AND_SWAP_16
+    " cx16"
+#endif
+#ifdef __SSE4_1__
+    " sse4.1"
+#endif
+#ifdef __SSE4_2__
+    " sse4.2"
+#endif
+#ifdef __POPCNT__
+    " popcnt"
+#endif
+#ifdef __LAHF_SAHF__
+    " lahf"
+#endif
+#ifdef __AVX__
+    " avx"
+#endif
+#ifdef __F16C__
+    " f16c"
+#endif
 #ifdef __FMA__
-    if (!(c1 >> 12 & 1)) return 0;
+    " fma"
 #endif
 #ifdef __AVX2__
-    if (!(b7 >> 5 & 1) || !(b7 >> 8 & 1)) return 0;
+    " avx2"
+#endif
+#ifdef __BMI__
+    " bmi"
+#endif
+#ifdef __BMI2__
+    " bmi2"
+#endif
+#ifdef __LZCNT__
+    " lzcnt"
+#endif
+#ifdef __MOVBE__
+    " movbe"
+#endif
+#ifdef __AVXVNNI__
+    " avxvnni"
 #endif
 #ifdef __AVX512F__
-    if ((low & 0xe0) != 0xe0 || !(b7 >> 16 & 1) || !(b7 >> 17 & 1) || !(b7 >> 30 & 1) || !(b7 >> 31 & 1)) return 0;
+    " avx512f"
+#endif
+#ifdef __AVX512BW__
+    " avx512bw"
+#endif
+#ifdef __AVX512CD__
+    " avx512cd"
+#endif
+#ifdef __AVX512DQ__
+    " avx512dq"
+#endif
+#ifdef __AVX512VL__
+    " avx512vl"
+#endif
+#ifdef __AVX512VBMI__
+    " avx512vbmi"
 #endif
 #ifdef __AVX512VNNI__
-    if (!(c7 >> 11 & 1)) return 0;
+    " avx512vnni"
+#endif
+#ifdef __AVX512BF16__
+    " avx512bf16"
+#endif
+#ifdef __AVX512FP16__
+    " avx512fp16"
+#endif
+#ifdef __AMX_TILE__
+    " amx-tile"
 #endif
 #ifdef __AMX_INT8__
-    if (!(d7 >> 24 & 1) || !(d7 >> 25 & 1) || (low & 0x60000) != 0x60000) return 0;
-    long result;
-    __asm__ volatile("syscall" : "=a"(result) : "a"(158L), "D"(0x1023L), "S"(18L) : "rcx", "r11", "memory");   // arch_prctl(ARCH_REQ_XCOMP_PERM, XTILEDATA)
-    if (result) return 0;
+    " amx-int8"
 #endif
-    (void)c7; (void)d7; (void)b7; (void)high;
-    return 1;
-}
-#else
-static int tn_supported(void) { return 1; }
+#ifdef __AMX_BF16__
+    " amx-bf16"
 #endif
+#ifdef __AMX_FP16__
+    " amx-fp16"
+#endif
+#elif defined(__aarch64__)
+#ifdef __ARM_NEON
+    " neon"
+#endif
+#ifdef __ARM_FEATURE_CRC32
+    " crc"
+#endif
+#ifdef __ARM_FEATURE_ATOMICS
+    " lse"
+#endif
+#ifdef __ARM_FEATURE_FP16_VECTOR_ARITHMETIC
+    " fp16"
+#endif
+#ifdef __ARM_FEATURE_QRDMX
+    " rdm"
+#endif
+#ifdef __ARM_FEATURE_DOTPROD
+    " dotprod"
+#endif
+#ifdef __ARM_FEATURE_MATMUL_INT8
+    " i8mm"
+#endif
+#ifdef __ARM_FEATURE_BF16_VECTOR_ARITHMETIC
+    " bf16"
+#endif
+#ifdef __ARM_FEATURE_SVE
+    " sve"
+#endif
+#ifdef __ARM_FEATURE_SVE2
+    " sve2"
+#endif
+#endif
+    ;

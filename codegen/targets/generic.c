@@ -1,8 +1,6 @@
 // The generic target: plain scalar C for the machine's own instruction set at its baseline. The oracle of the others.
 #include "codegen/targets/targets.h"
 
-static bool always(void) { return true; }
-
 #if defined(__aarch64__)
 #define HOST_TRIPLE "aarch64-linux-gnu"
 #define HOST_CPU "generic"
@@ -19,8 +17,7 @@ static const TargetRow rows[] = {
      .cpu = HOST_CPU,
      .cc_flags = HOST_FLAGS,
      .rank = 1,
-     .meaning = "scalar code for this machine's baseline instruction set",
-     .runs_here = always},
+     .meaning = "scalar code for this machine's baseline instruction set"},
 };
 
 const TargetTable generic_targets = {rows, COUNT_OF(rows)};

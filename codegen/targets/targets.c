@@ -1,5 +1,6 @@
 // The list of targets, made of each ISA's table, and the choice of "native".
 #include "codegen/targets/targets.h"
+#include "runtime/cpu.h"
 
 #include <string.h>
 
@@ -8,11 +9,6 @@ static const TargetTable *const tables[] = {&generic_targets, &x86_64_targets, &
 static const TargetRow *row_of(const Target *target) { return (const TargetRow *)target; }
 
 const char *machine_triple(void) { return generic_targets.rows[0].target.triple; }
-
-int machine_features(MachineFeature *features, int room) {
-    int count = x86_64_machine(features, room);
-    return count ? count : aarch64_machine(features, room);
-}
 
 // All rows in the tables' order, into a fixed array: the tables are constant, so handing out pointers into them is safe anywhere.
 static int all_rows(const TargetRow **rows, int room) {
@@ -30,6 +26,10 @@ const Target *target_at(int index) {
 
 const char *target_meaning(const Target *target) { return row_of(target)->meaning; }
 
+const char *target_needs(const Target *target) { return row_of(target)->needs; }
+
+int target_rank(const Target *target) { return row_of(target)->rank; }
+
 const char *target_cc_flags(const Target *target) { return row_of(target)->cc_flags; }
 
 const char *target_cc(const Target *target) {
@@ -37,7 +37,7 @@ const char *target_cc(const Target *target) {
     return strncmp(target->triple, "aarch64", 7) == 0 ? "aarch64-linux-gnu-gcc" : "x86_64-linux-gnu-gcc";
 }
 
-bool target_runs_here(const Target *target) { return strcmp(target->triple, machine_triple()) == 0 && row_of(target)->runs_here(); }
+bool target_runs_here(const Target *target) { return strcmp(target->triple, machine_triple()) == 0 && tn_cpu_has(row_of(target)->needs, NULL, 0); }
 
 static const Target *target_native(void) {
     const TargetRow *rows[64], *best = NULL;

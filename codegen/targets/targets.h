@@ -13,9 +13,9 @@ typedef struct {
     const char *cpu;                           // Clang's -target-cpu
     const char *features[MAX_TARGET_FEATURES]; // "+avx512vnni"; NULL ends
     const char *cc_flags;                      // gcc's and clang's words for the same
-    int rank;                                  // "native" takes the highest that runs here; 0: never chosen
+    int rank;                                  // "native" takes the highest that runs here, a program for several targets too; 0: never chosen
     const char *meaning;                       // one line for `tenon targets`
-    bool (*runs_here)(void);
+    const char *needs;                         // what Clang may use, in runtime/cpu.h's words; NULL: what every processor of the triple has
 } TargetRow;
 
 typedef struct {
@@ -25,15 +25,8 @@ typedef struct {
 
 extern const TargetTable generic_targets, x86_64_targets, aarch64_targets, nvptx_targets;
 
-// What this machine says of itself, for `tenon targets`: "avx2", "amx-int8", … of the ISA's list, each with whether it is usable (CPUID,
-// and the state the kernel saves). Returns the count; 0 when the ISA is not this machine's.
-typedef struct {
-    const char *name;
-    bool usable;
-} MachineFeature;
-int x86_64_machine(MachineFeature *features, int room);
-int aarch64_machine(MachineFeature *features, int room);
-int machine_features(MachineFeature *features, int room); // of whatever ISA this is
-const char *machine_triple(void);                         // x86_64-linux-gnu, aarch64-linux-gnu
+const char *machine_triple(void);             // x86_64-linux-gnu, aarch64-linux-gnu
+const char *target_needs(const Target *target);
+int target_rank(const Target *target);
 
 #endif

@@ -90,7 +90,6 @@ static const char *const input_names[] = {"tokens", "types"};
 static const int input_limits[] = {FAKE_VOCAB, 2};
 static const tn_kernel_info kernels[] = {{"fake_read", "decoder: tokens (fake.yaml:1)", FAKE_VOCAB * 8.0, 10, 1},
                                          {"fake_mix", "decoder: prefix (fake.yaml:2)", 0, 100, 1}, {"fake_logits", "head (fake.yaml:3)", 0, 1000, 1}};
-static int always(void) { return 1; }
 
 #ifndef FAKE_HASH
 #define FAKE_HASH 0
@@ -101,12 +100,12 @@ static int always(void) { return 1; }
 #define FAKE_PROGRAM {.abi = TN_ABI, .model = "fake", .target = "generic", .compiler = "tenon test", .blob_hash = FAKE_HASH, .weights_bytes = WEIGHT_BYTES, \
     .arena_bytes = FAKE_TOKENS * 8, .page_bytes = 2 * FAKE_PAGE * 8, .page_tokens = FAKE_PAGE, .context = FAKE_CONTEXT, .max_tokens = FAKE_TOKENS, \
     .max_rows = FAKE_ROWS, .max_sequences = FAKE_SEQUENCES, .input_count = 1, .input_names = input_names, .input_limits = input_limits, \
-    .out_kind = TN_PER_ROW, .out_width = FAKE_WIDTH, .causal = 1, .kernel_count = 3, .kernels = kernels, .run = run_language, .supported = always}
+    .out_kind = TN_PER_ROW, .out_width = FAKE_WIDTH, .causal = 1, .kernel_count = 3, .kernels = kernels, .run = run_language}
 
 #define FAKE_ENCODER {.abi = TN_ABI, .model = "fake-encoder", .target = "generic", .compiler = "tenon test", .blob_hash = FAKE_HASH, \
     .weights_bytes = WEIGHT_BYTES, .context = FAKE_TOKENS, .max_tokens = FAKE_TOKENS, .max_rows = FAKE_ROWS, .max_sequences = FAKE_SEQUENCES, \
     .input_count = 2, .input_names = input_names, .input_limits = input_limits, .out_kind = FAKE_KIND, .out_width = FAKE_VECTOR, \
-    .run = FAKE_KIND == TN_PER_SEQUENCE ? run_sequences : run_tokens, .supported = always}
+    .run = FAKE_KIND == TN_PER_SEQUENCE ? run_sequences : run_tokens}
 
 static const tn_program language = FAKE_PROGRAM, encoder = FAKE_ENCODER;
 #if defined(FAKE_ENCODES)
