@@ -85,9 +85,18 @@ void eval_QUANTIZE_ROWS(Eval *eval) {
 }
 
 void eval_HADAMARD(Eval *eval) {
-    int64_t rows = tensor_rows(&eval->in[0]), n = tensor_columns(&eval->in[0]);
-    memcpy(eval->out[0].data, eval->in[0].data, sizeof(float) * (size_t)(rows * n));
-    for (int64_t r = 0; r < rows; r++) hadamard_row((float *)eval->out[0].data + r * n, n, (int)node_int(eval->node, "block"));
+    int64_t count = tensor_elements(&eval->in[0]), block = node_int(eval->node, "block");
+    const float *x = eval->in[0].data;
+    double *sums = ARENA_ARRAY(eval->arena, double, count), norm = 1 / sqrt((double)block);
+    for (int64_t i = 0; i < count; i++) sums[i] = (double)x[i];
+    for (int64_t half = 1; half < block; half *= 2)
+        for (int64_t i = 0; i < count; i++) {
+            if (i & half) continue;
+            double a = sums[i], b = sums[i + half];
+            sums[i] = a + b;
+            sums[i + half] = a - b;
+        }
+    for (int64_t i = 0; i < count; i++) ((float *)eval->out[0].data)[i] = (float)(sums[i] * norm);
 }
 
 // What the codes stand for, in float64, times the weight's values: compiled code sums integers over each group exactly and differs by rounding

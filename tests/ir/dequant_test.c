@@ -17,7 +17,7 @@ static void assert_grouped(DType dtype, const void *bytes, const float *values, 
     grouped_row(dtype, bytes, n, codes, scales, minimums);
     for (int64_t k = 0; k < n; k++) {
         int64_t g = k / format.group;
-        if (format.bits == 4) assert_in_range(codes[k], 0, 15);
+        assert_in_range(codes[k] + format.zero, 0, format.range - 1);
         float product = scales[g] * (format.table ? format.table[codes[k]] : (float)codes[k]);
         float value = format.has_minimum ? product + minimums[g] : product;
         if (!same_bits(value, values[k]))

@@ -70,7 +70,9 @@ static const Row rows[] = {
     {"attend %h, %h {scale=1}", "attend: cache must be the result of cache_write"},
     {"moe_combine %h, %p", "moe_combine: y must be [T, slots, …] and w [T, slots]"},
     {"quantize_rows %i", "quantize_rows: x is i32, not f32"},
-    {"linear_i8 %x, %x, %one", "linear_i8: q is f32, not i8"},
+    {"linear_i8 %x, %x, %x, %one", "linear_i8: q is f32, not i8"},
+    {"quantize_rows %x {group=3}", "quantize_rows: group=3 must divide the 8 of a row"},
+    {"hadamard %x {block=3}", "hadamard: block=3 must be a power of two that divides the 8 of a row"},
     {"softmx %x", "there is no operation softmx"},
 };
 

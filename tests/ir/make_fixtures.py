@@ -54,6 +54,14 @@ def dequant_fixtures():
     records.append(("bf16", halves.tobytes(), (halves.astype(np.uint32) << 16).view(np.float32)))
     records.append(("i8", every, np.frombuffer(every, np.int8).astype(np.float32)))
     records.append(("i64", np.arange(-8, 8).astype(np.int64).tobytes(), np.arange(-8, 8).astype(np.float32)))
+    for group in 64, 128:   # our own: binary16 scale (and minimum), then codes; low nibbles are the first half
+        scale, minimum = rng.standard_normal((3, 1)).astype(np.float16), rng.standard_normal((3, 1)).astype(np.float16)
+        bytes8, bytes4 = rng.integers(0, 256, (3, group)).astype(np.uint8), rng.integers(0, 256, (3, group // 2)).astype(np.uint8)
+        nibbles, f = np.concatenate([bytes4 & 15, bytes4 >> 4], -1).astype(np.float32), np.float32
+        rows = lambda *arrays: b"".join(b"".join(a[i].tobytes() for a in arrays) for i in range(3))
+        records.append((f"w8g{group}", rows(scale, bytes8), (f(scale) * bytes8.view(np.int8)).ravel()))
+        records.append((f"w4g{group}", rows(scale, bytes4), (f(scale) * (nibbles - f(8))).ravel()))
+        records.append((f"w4mg{group}", rows(scale, minimum, bytes4), (f(scale) * nibbles + f(minimum)).ravel()))
     with open(os.path.join(HERE, "dequant.bin"), "wb") as out:
         for name, data, values in records:
             out.write(struct.pack("<8sII", name.encode(), len(data), values.size) + data + values.tobytes())
@@ -197,14 +205,25 @@ def products():
     case("layer_norm_plain", "layer_norm %x0 {eps=1e-5}", [x], [unit])
     largest = np.abs(x).max(-1, keepdims=True)
     codes = np.rint(x * (np.float32(127) / largest)).astype(np.int64)
-    case("quantize_rows", "  %q: i8[T, 2, 9], %s: f32[T, 2, 1] = quantize_rows %x0\n  %i: i32[T, 2, 9] = cast %q {type=i32}\nconcat %i, %i", [x],
+    case("quantize_rows", "  %q: i8[T, 2, 9], %s: f32[T, 2, 1], %z: i32[T, 2, 1] = quantize_rows %x0\n  %i: i32[T, 2, 9] = cast %q {type=i32}\nconcat %i, %i", [x],
          [np.concatenate([codes, codes], -1)])
-    case("quantize_rows_scale", "  %q: i8[T, 2, 9], %s: f32[T, 2, 1] = quantize_rows %x0\nneg %s", [x], [-(largest / np.float32(127))])
+    case("quantize_rows_scale", "  %q: i8[T, 2, 9], %s: f32[T, 2, 1], %z: i32[T, 2, 1] = quantize_rows %x0\nneg %s", [x], [-(largest / np.float32(127))])
     x, w, b = normal(T, 9), normal(4, 9), normal(4)
     sx, sw = np.abs(x).max(-1, keepdims=True), np.abs(w).max(-1, keepdims=True)
     qx, qw = np.rint(x * (np.float32(127) / sx)).astype(np.int64), np.rint(w * (np.float32(127) / sw)).astype(np.int64)
-    case("linear_i8", "  %q: i8[T, 9], %s: f32[T, 1] = quantize_rows %x0\nlinear_i8 %q, %s, @w0, @w1", [x],
-         [(qx @ qw.T) * d(sx / np.float32(127)) * d(sw / np.float32(127)).T + b], [w, b])
+    case("linear_i8", "  %q: i8[T, 9], %s: f32[T, 1], %z: i32[T, 1] = quantize_rows %x0\nlinear_i8 %q, %s, %z, @w0, @w1", [x],
+         [qx @ d(w).T * d(sx / np.float32(127)) + b], [w, b])
+    x, w = normal(T, 8), normal(3, 8)
+    parts = np.abs(x).reshape(T, 2, 4).max(-1, keepdims=True)
+    codes = np.rint(x.reshape(T, 2, 4) * (np.float32(127) / parts)).astype(np.int64)
+    grouped = "  %q: i8[T, 8], %s: f32[T, 2], %z: i32[T, 4] = quantize_rows %x0 {group=4, sums=2}\n"
+    case("quantize_rows_groups", grouped + "neg %s", [x], [-(parts / np.float32(127)).reshape(T, 2)])
+    case("quantize_rows_sums", grouped + "neg %z", [x], [-codes.reshape(T, 4, 2).sum(-1)])
+    case("linear_i8_groups", grouped + "linear_i8 %q, %s, %z, @w0", [x], [(codes * d(parts / np.float32(127))).reshape(T, 8) @ d(w).T], [w])
+    x = normal(T, 3, 8)
+    h2 = np.array([[1, 1], [1, -1]])
+    h4 = np.kron(h2, h2) / 2
+    case("hadamard", "hadamard %x0 {block=4}", [x], [(d(x).reshape(T, 3, 2, 4) @ h4).reshape(T, 3, 8)])
 
 
 def rope(x, base, dims, half, factors, mscale):

@@ -155,10 +155,10 @@ static Value *value_of(Random *r, DType dtype) {
     return r->values[below(r, r->value_count)];
 }
 
-// The scale that was made with these codes, if they were.
-static Value *value_scale(Random *r, Value *codes) {
+// The scales (1) or sums (2) that were made with these codes, if they were.
+static Value *made_with(Random *r, Value *codes, int which) {
     bool made = codes->node && codes->node->op == OP_QUANTIZE_ROWS;
-    return made ? codes->node->results[1] : r->values[below(r, r->value_count)];
+    return made && which < codes->node->result_count ? codes->node->results[which] : r->values[below(r, r->value_count)];
 }
 
 static Node *random_node(Random *r, Func *func) {
@@ -182,7 +182,7 @@ static Node *random_node(Random *r, Func *func) {
         for (int c = 0; c < copies; c++, count++) {
             if (spec->optional && below(r, 2)) operands[count] = NULL;
             else if (weight && r->param_count) operands[count] = r->params[below(r, r->param_count)];
-            else if (op == OP_LINEAR_I8) operands[count] = i ? value_scale(r, operands[0]) : value_of(r, DT_I8);
+            else if (op == OP_LINEAR_I8) operands[count] = i ? made_with(r, operands[0], i) : value_of(r, DT_I8);
             else if (!operands[count]) operands[count] = r->values[below(r, r->value_count)];
         }
     }
