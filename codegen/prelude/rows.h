@@ -72,8 +72,36 @@ TN_NOINLINE void tn_quantize_row(signed char *codes, float *scale, int *sums, co
         *sums++ = sum;
     }
 }
-// The Walsh–Hadamard transform of each block, times `norm`: the same sums in the same order as ir/quantize.c.
+// The Walsh–Hadamard transform of each block, times `norm`: the same sums in the same order as ir/quantize.c. Partners less than 16 apart lie in one
+// vector: a lane whose partner comes first takes the difference.
+#define TN_PARTNERS(x, h) tn_fma16(x, tn_signs_##h, __builtin_shufflevector(x, x, 0 ^ h, 1 ^ h, 2 ^ h, 3 ^ h, 4 ^ h, 5 ^ h, 6 ^ h, 7 ^ h, 8 ^ h, 9 ^ h, 10 ^ h, 11 ^ h, 12 ^ h, 13 ^ h, 14 ^ h, 15 ^ h))
+TN_INLINE void tn_hadamard_vectors(float *to, const float *x, float norm, const int vectors) {
+    const tn_v tn_signs_1 = {1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1}, tn_signs_2 = {1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1};
+    const tn_v tn_signs_4 = {1, 1, 1, 1, -1, -1, -1, -1, 1, 1, 1, 1, -1, -1, -1, -1}, tn_signs_8 = {1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1, -1};
+    tn_v v[8];
+    TN_UNROLL for (int i = 0; i < vectors; i++) {
+        tn_v y = tn_load(x + 16 * i);
+        y = TN_PARTNERS(y, 1);
+        y = TN_PARTNERS(y, 2);
+        y = TN_PARTNERS(y, 4);
+        v[i] = TN_PARTNERS(y, 8);
+    }
+    TN_UNROLL for (int half = 1; half < 8; half *= 2)
+        TN_UNROLL for (int i = 0; i < 8; i++)
+            if (half < vectors && i < vectors && !(i & half)) {
+                tn_v a = v[i], b = v[i + half];
+                v[i] = a + b;
+                v[i + half] = a - b;
+            }
+    TN_UNROLL for (int i = 0; i < vectors; i++) tn_store(to + 16 * i, v[i] * norm);
+}
 TN_NOINLINE void tn_hadamard_row(float *to, const float *x, int n, int block, float norm) {
+    switch (block) {
+    case 16: for (int i = 0; i < n; i += 16) tn_hadamard_vectors(to + i, x + i, norm, 1); return;
+    case 32: for (int i = 0; i < n; i += 32) tn_hadamard_vectors(to + i, x + i, norm, 2); return;
+    case 64: for (int i = 0; i < n; i += 64) tn_hadamard_vectors(to + i, x + i, norm, 4); return;
+    case 128: for (int i = 0; i < n; i += 128) tn_hadamard_vectors(to + i, x + i, norm, 8); return;
+    }
     for (int i = 0; i < n; i++) to[i] = x[i];
     for (int half = 1; half < block; half *= 2)
         for (int i = 0; i < n; i += 2 * half)
