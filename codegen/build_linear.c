@@ -54,6 +54,7 @@ static bool product(Linear *l, const Node *node, int number) {
     kernel_mma(k, acc, index_constant(0), PANEL_WIDTH, xs, index_constant(0), stride, "rows", ws, index_constant(0), plain ? PANEL_WIDTH : 0, format, PANEL_WIDTH, l->k);
     k->products[k->product_count++] = p;
     k->weight_bytes += (double)layout.bytes;
+    if (i8) k->arithmetic = "int8";
     k->operations += 2.0 * (double)l->k * (double)l->outputs * (double)l->heads;
     values_bind(r, node->results[0], acc);
     return true;

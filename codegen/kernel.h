@@ -99,6 +99,7 @@ typedef struct Kernel {
     const char *decode;        // C statements from `task` to the program's outer variables
     const char *constants;     // file-scope constants (frequency tables)
     double weight_bytes, operations;   // a call; a token
+    const char *arithmetic;            // in which it multiplies: the name of the probe that bounds it; NULL: f32
     const DType *param_storage;        // of each parameter: what quantize made of it (DT_COUNT: as stored)
     int products[MAX_PRODUCTS]; int product_count;   // parameters whose product function it calls
     unsigned f32_vectors;                            // bit v: calls product_f32_v<v>

@@ -8,7 +8,7 @@
 #include <string.h>
 
 extern const char prelude_abi[], prelude_vector[], prelude_math[], prelude_rows[], prelude_product[], prelude_product_w8[], prelude_isa_clang[], prelude_isa_gcc[],
-    prelude_supported[], prelude_nvptx[];
+    prelude_supported[], prelude_nvptx[], prelude_probes[];
 
 FuncPlan *plan_func(const Plan *plan, const Func *func) {
     for (int i = 0; i < plan->module->func_count; i++)
@@ -202,6 +202,7 @@ Plan *plan_new(const Module *module, const Target *target, const char *const *in
     }
     plan->page_bytes = plan_func(plan, module->main)->cache_bytes;
     count_calls(plan, module->main, 1);
+    plan_costs(plan);
     plan_arena(plan);
     return plan;
 }
@@ -371,5 +372,6 @@ void plan_emit(const Plan *plan, Flavour flavour, uint64_t blob_hash, Text *out)
     }
     text_printf(out, "#define TN_BLOB_HASH %lluULL\n", (unsigned long long)blob_hash);
     text_puts(out, prelude_supported);
+    text_puts(out, prelude_probes);
     step_print(plan, out);
 }

@@ -3,6 +3,13 @@
 #define TENON_CODEGEN_PLAN_H
 #include "codegen/kernel.h"
 
+// What a kernel takes: bytes that it must read or write, and operations: the least that its work needs, however it is done.
+typedef struct {
+    double row_bytes, operations;              // of one call and row
+    double cache_bytes, cache_operations;      // of one call and position of the KV cache; of one call, row and position
+    int window;                                // a row sees at most so many positions; 0: all
+} KernelCost;
+
 typedef struct {
     const Func *func;
     const char *name;          // in C, unique
@@ -13,6 +20,8 @@ typedef struct {
     int calls;                 // in a step
     int slots;                 // offsets its parameters take: one each, or one an element of an array
     uint64_t cache_bytes;      // its caches' share of a page
+    KernelCost cost;           // of a kernel
+    int experts, experts_chosen;   // of a function that runs for groups of rows: how many there are, and how many a token chooses
     Weight **bound;            // a weight that each parameter is bound to
     DType *storage;            // of each parameter
 } FuncPlan;
@@ -37,5 +46,6 @@ int param_slot(const Func *func, int param);    // the first of a parameter's of
 void text_in_comment(const char *text, Text *out);
 const char *plan_describe(const Plan *plan, const FuncPlan *f, Arena *arena);
 
+void plan_costs(Plan *plan);                    // cost.c: of every kernel
 void step_print(const Plan *plan, Text *out);   // step.c: blocks, main, the program's tables
 #endif

@@ -296,6 +296,18 @@ static int64_t input_limit(const Plan *plan, const Func *f, const Value *input, 
     return limit;
 }
 
+static void print_kernel_info(const Step *s, const FuncPlan *f) {
+    const Kernel *k = f->kernel;
+    const KernelCost *cost = &f->cost;
+    const char *rows = kernel_rows(f->func), *per = !strcmp(rows, "s->rows") ? "TN_PER_ROW" : !strcmp(rows, "s->sequences") ? "TN_PER_SEQUENCE" : "TN_PER_TOKEN";
+    text_printf(s->out, "    {.name = \"%s\", .what = \"%s\", .arithmetic = \"%s\", .weight_bytes = %.0f, .operations = %.0f, .row_bytes = %.0f", f->name,
+                plan_describe(s->plan, f, s->plan->arena), k->arithmetic ? k->arithmetic : "f32", k->weight_bytes, cost->operations, cost->row_bytes);
+    if (cost->cache_bytes > 0)
+        text_printf(s->out, ", .cache_bytes = %.0f, .cache_operations = %.0f, .window = %d", cost->cache_bytes, cost->cache_operations, cost->window);
+    if (f->experts) text_printf(s->out, ", .experts = %d, .slots = %d", f->experts, f->experts_chosen);
+    text_printf(s->out, ", .calls = %d, .per = %s},\n", f->calls, per);
+}
+
 static void print_program(Step *s) {
     const Plan *plan = s->plan;
     const Module *m = plan->module;
@@ -303,10 +315,9 @@ static void print_program(Step *s) {
     text_puts(s->out, "static const tn_kernel_info tn_kernels[] = {\n");
     for (int i = 0; i < m->func_count; i++) {
         const FuncPlan *f = &plan->funcs[i];
-        if (f->kernel)
-            text_printf(s->out, "    {\"%s\", \"%s\", %.0f, %.0f, %d},\n", f->name, plan_describe(plan, f, plan->arena), f->kernel->weight_bytes, f->kernel->operations, f->calls);
+        if (f->kernel) print_kernel_info(s, f);
     }
-    text_puts(s->out, "    {0, 0, 0, 0, 0},\n};\nstatic const char *const tn_input_names[] = {");
+    text_puts(s->out, "    {0},\n};\nstatic const char *const tn_input_names[] = {");
     for (int i = 0; i < plan->input_count; i++) text_printf(s->out, "\"%s\", ", plan->input_names[i]);
     text_puts(s->out, "0};\nstatic const int tn_input_limits[] = {");
     for (int i = 0; i < m->main->input_count; i++) text_printf(s->out, "%lld, ", (long long)input_limit(plan, m->main, m->main->inputs[i], 0));
@@ -328,7 +339,7 @@ static void print_program(Step *s) {
                 "const tn_program tn_model = {\n    .abi = TN_ABI, .model = \"%s\", .target = \"%s\", .compiler = \"tenon %s\", .blob_hash = TN_BLOB_HASH,\n"
                 "    .weights_bytes = %lluULL, .arena_bytes = %lluULL, .page_bytes = %lluULL, .page_tokens = %d, .context = %lld,\n"
                 "    .max_tokens = %d, .max_rows = %d, .max_sequences = %d, .input_count = %d, .input_names = tn_input_names, .input_limits = tn_input_limits, .input_defaults = tn_input_defaults,\n"
-                "    .out_kind = %s, .out_width = %lld, .causal = %d, .kernel_count = %d, .kernels = tn_kernels, .run = tn_step_run, .needs = tn_needs,\n};\n",
+                "    .out_kind = %s, .out_width = %lld, .causal = %d, .kernel_count = %d, .kernels = tn_kernels,\n    .probe_count = sizeof tn_probes / sizeof *tn_probes, .probes = tn_probes, .run = tn_step_run, .needs = tn_needs,\n};\n",
                 name.data ? name.data : "model", plan->target->name, TENON_VERSION, (unsigned long long)plan->weights_bytes, (unsigned long long)plan->arena_bytes,
                 (unsigned long long)plan->page_bytes, KV_BLOCK, (long long)m->context, m->max_tokens, m->max_rows, m->max_sequences, m->main->input_count, kind,
                 (long long)type_row_elements(result), plan->causal, plan->kernel_count);

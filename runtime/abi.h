@@ -25,18 +25,31 @@ typedef struct tn_worker {
     int index, count;                              // this thread, and how many there are
     void (*barrier)(struct tn_worker *worker);     // returns when every thread of the team has called it; NULL when count is 1
     void *team;
-    unsigned long long *kernel_ns;                 // NULL, or [kernel_count]: thread 0 adds each kernel's nanoseconds (clock: tn_worker.now)
+    unsigned long long *kernel_ns;                 // NULL, or [kernel_count] of this thread's own, to which it adds each kernel's nanoseconds (clock: now)
     unsigned long long (*now)(void);
 } tn_worker;
+
+enum { TN_PER_TOKEN, TN_PER_ROW, TN_PER_SEQUENCE };   // out_kind; what a kernel's row is
 
 typedef struct tn_kernel_info {
     const char *name;                              // linear_f32_q4_1_64x16_v4
     const char *what;                              // decoder: gate, up (model.yaml:31)
-    double weight_bytes, operations;               // of one call, and of one call and token
+    const char *arithmetic;                        // in which it multiplies: the name of the probe that bounds it
+    double weight_bytes;                           // of one call (of one expert, where there are experts)
+    double operations, row_bytes;                  // of one call and row: multiplications and additions; operands and results
+    double cache_bytes, cache_operations;          // of one call and position of the KV cache; of one call, row and position
+    int window;                                    // a row sees at most so many positions; 0: all
     int calls;                                     // in a step
+    int per;                                       // what a row is: TN_PER_TOKEN, TN_PER_ROW or TN_PER_SEQUENCE
+    int experts, slots;                            // it runs for those of `experts` that some token chose, `slots` a token; 0: there are none
 } tn_kernel_info;
 
-enum { TN_PER_TOKEN, TN_PER_ROW, TN_PER_SEQUENCE };   // out_kind
+// How fast this machine can go, in code compiled for the target: `run` does so many rounds, of so many operations from registers or so many bytes read.
+typedef struct tn_probe {
+    const char *name;                              // f32, int8 …: arithmetic; read: memory
+    double operations, bytes;                      // of one round
+    unsigned (*run)(const unsigned char *from, long rounds);   // from: 4096 bytes of operands, or what is read; 64-byte aligned
+} tn_probe;
 
 typedef struct tn_program {
     unsigned abi;                                  // TN_ABI
@@ -56,6 +69,8 @@ typedef struct tn_program {
     int causal;                                    // 0: a sequence must come whole in one step
     int kernel_count;
     const tn_kernel_info *kernels;
+    int probe_count;
+    const tn_probe *probes;
     void (*run)(const tn_step *step, tn_worker *worker);
     const char *needs;                             // what the code may use of the processor, in runtime/cpu.h's words: " avx avx2"; NULL: nothing
     const struct tn_program *const *variants;      // of a program for several targets: one a target, best first, ended by NULL. Such a program has

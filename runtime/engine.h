@@ -37,7 +37,7 @@ struct tn_engine {
     int next;                    // the sequence with which the next step starts
     bool in_order;               // … unless the first sequences are to be finished first
     StepBuffers step;
-    unsigned long long *kernel_ns;   // NULL unless times are wanted
+    unsigned long long *kernel_ns;   // [threads][kernel_count]; NULL unless times are wanted
     unsigned long long first_ns;     // when the last tn_generate drew its first token
 };
 

@@ -125,7 +125,7 @@ void tn_close(tn_engine *engine) {
 
 int tn_engine_time_kernels(tn_engine *engine, tn_failure *failure) {
     free(engine->kernel_ns);
-    engine->kernel_ns = calloc((size_t)engine->program->kernel_count + 1, sizeof *engine->kernel_ns);
+    engine->kernel_ns = calloc((size_t)engine->program->kernel_count * (size_t)tn_team_threads(engine->team) + 1, sizeof *engine->kernel_ns);
     return engine->kernel_ns ? 0 : tn_fail(failure, TN_BAD_MACHINE, "no memory for the times of %d kernels", engine->program->kernel_count);
 }
 

@@ -107,8 +107,9 @@ static void team_barrier(tn_worker *worker) {
 }
 
 static void team_work(Team *team, int index, int count) {
-    tn_worker worker = {.index = index, .count = count, .barrier = count > 1 ? team_barrier : NULL, .team = team, .kernel_ns = team->kernel_ns,
-                        .now = tn_now};
+    tn_worker worker = {.index = index, .count = count, .barrier = count > 1 ? team_barrier : NULL, .team = team, .now = tn_now};
+    if (team->kernel_ns)
+        worker.kernel_ns = team->kernel_ns + (size_t)index * (size_t)team->program->kernel_count;
     team->program->run(team->step, &worker);
 }
 

@@ -149,7 +149,7 @@ TN_INLINE void tn_table_row(float *to, const float *table, int id, long rows, lo
 TN_INLINE void tn_barrier(tn_worker *w) { if (w->barrier) w->barrier(w); }
 TN_NOINLINE void tn_launch(tn_worker *w, int id, void (*kernel)(const tn_args *, long, long), const tn_args *a, long first, long last) {
     if (first >= last) return;
-    if (!w->kernel_ns || w->index) {
+    if (!w->kernel_ns) {
         kernel(a, first, last);
         return;
     }

@@ -88,8 +88,10 @@ static void run_tokens(const tn_step *step, tn_worker *worker) {
 
 static const char *const input_names[] = {"tokens", "types"};
 static const int input_limits[] = {FAKE_VOCAB, 2};
-static const tn_kernel_info kernels[] = {{"fake_read", "decoder: tokens (fake.yaml:1)", FAKE_VOCAB * 8.0, 10, 1},
-                                         {"fake_mix", "decoder: prefix (fake.yaml:2)", 0, 100, 1}, {"fake_logits", "head (fake.yaml:3)", 0, 1000, 1}};
+static const tn_kernel_info kernels[] = {
+    {.name = "fake_read", .what = "decoder: tokens (fake.yaml:1)", .arithmetic = "f32", .weight_bytes = FAKE_VOCAB * 8.0, .operations = 10, .row_bytes = 8, .calls = 1},
+    {.name = "fake_mix", .what = "decoder: prefix (fake.yaml:2)", .arithmetic = "f32", .operations = 100, .cache_bytes = 8, .cache_operations = 4, .calls = 1},
+    {.name = "fake_logits", .what = "head (fake.yaml:3)", .arithmetic = "f32", .operations = 1000, .row_bytes = FAKE_WIDTH * 4, .calls = 1, .per = TN_PER_ROW}};
 
 #ifndef FAKE_HASH
 #define FAKE_HASH 0
