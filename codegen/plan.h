@@ -48,4 +48,6 @@ const char *plan_describe(const Plan *plan, const FuncPlan *f, Arena *arena);
 
 void plan_costs(Plan *plan);                    // cost.c: of every kernel
 void step_print(const Plan *plan, Text *out);   // step.c: blocks, main, the program's tables
+// step.c: the tn_program, named TN_MODEL (tn_model), with what a program says of itself; `code`: the fields that lead to its code
+void program_print(const Plan *plan, const char *targets, const char *code, Text *out);
 #endif

@@ -311,38 +311,43 @@ static void print_kernel_info(const Step *s, const FuncPlan *f) {
 static void print_program(Step *s) {
     const Plan *plan = s->plan;
     const Module *m = plan->module;
-    const Type *result = &m->main->results[0]->type;
     text_puts(s->out, "static const tn_kernel_info tn_kernels[] = {\n");
     for (int i = 0; i < m->func_count; i++) {
         const FuncPlan *f = &plan->funcs[i];
         if (f->kernel) print_kernel_info(s, f);
     }
-    text_puts(s->out, "    {0},\n};\nstatic const char *const tn_input_names[] = {");
-    for (int i = 0; i < plan->input_count; i++) text_printf(s->out, "\"%s\", ", plan->input_names[i]);
-    text_puts(s->out, "0};\nstatic const int tn_input_limits[] = {");
-    for (int i = 0; i < m->main->input_count; i++) text_printf(s->out, "%lld, ", (long long)input_limit(plan, m->main, m->main->inputs[i], 0));
-    text_puts(s->out, "0};\n");
-    text_puts(s->out, "static const int tn_input_defaults[] = {");
-    for (int i = 0; i < m->main->input_count; i++) text_printf(s->out, "%lld, ", plan->input_defaults && i < plan->input_count ? (long long)plan->input_defaults[i] : 0);
-    text_puts(s->out, "0};\n");
-    text_puts(s->out, "static void tn_step_run(const tn_step *s, tn_worker *w) {\n    const tn_u8 *in[] = {");
+    text_puts(s->out, "    {0},\n};\nstatic void tn_step_run(const tn_step *s, tn_worker *w) {\n    const tn_u8 *in[] = {");
     for (int i = 0; i < m->main->input_count; i++) text_printf(s->out, "(const tn_u8 *)s->inputs[%d], ", i);
     text_puts(s->out, "0};\n    tn_u8 *out[] = {(tn_u8 *)s->out};\n");
     text_printf(s->out, "    %s(s, w, s->arena, in, out, 0, 0);\n}\n", plan_func(plan, m->main)->name);
+    program_print(plan, plan->target->name, arena_printf(plan->arena, ".kernel_count = %d, .kernels = tn_kernels, .run = tn_step_run, .needs = tn_needs,\n"
+                  "    .probe_count = sizeof tn_probes / sizeof *tn_probes, .probes = tn_probes", plan->kernel_count), s->out);
+}
+
+void program_print(const Plan *plan, const char *targets, const char *code, Text *out) {
+    const Module *m = plan->module;
+    const Type *result = &m->main->results[0]->type;
+    text_puts(out, "static const char *const tn_input_names[] = {");
+    for (int i = 0; i < plan->input_count; i++) text_printf(out, "\"%s\", ", plan->input_names[i]);
+    text_puts(out, "0};\nstatic const int tn_input_limits[] = {");
+    for (int i = 0; i < m->main->input_count; i++) text_printf(out, "%lld, ", (long long)input_limit(plan, m->main, m->main->inputs[i], 0));
+    text_puts(out, "0};\nstatic const int tn_input_defaults[] = {");
+    for (int i = 0; i < m->main->input_count; i++) text_printf(out, "%lld, ", plan->input_defaults && i < plan->input_count ? (long long)plan->input_defaults[i] : 0);
+    text_puts(out, "0};\n");
     const char *kind = result->dims[0] == DIM_S ? "TN_PER_SEQUENCE" : result->dims[0] == DIM_R ? "TN_PER_ROW" : "TN_PER_TOKEN";
     Text name = {0};
     for (const char *c = m->name ? m->name : "model"; *c; c++)
         if (*c == '"' || *c == '\\') text_printf(&name, "\\%c", *c);
         else if ((unsigned char)*c >= 32) text_add(&name, c, 1);
-    text_printf(s->out,
-                "#if !defined(TN_INTERNAL)\n__attribute__((visibility(\"default\")))\n#endif\n"
-                "const tn_program tn_model = {\n    .abi = TN_ABI, .model = \"%s\", .target = \"%s\", .compiler = \"tenon %s\", .blob_hash = TN_BLOB_HASH,\n"
+    text_printf(out,
+                "#ifndef TN_MODEL\n#define TN_MODEL tn_model\n__attribute__((visibility(\"default\")))\n#else   // one of several targets\n__attribute__((visibility(\"hidden\")))\n#endif\n"
+                "const tn_program TN_MODEL = {\n    .abi = TN_ABI, .model = \"%s\", .target = \"%s\", .compiler = \"tenon %s\", .blob_hash = TN_BLOB_HASH,\n"
                 "    .weights_bytes = %lluULL, .arena_bytes = %lluULL, .page_bytes = %lluULL, .page_tokens = %d, .context = %lld,\n"
                 "    .max_tokens = %d, .max_rows = %d, .max_sequences = %d, .input_count = %d, .input_names = tn_input_names, .input_limits = tn_input_limits, .input_defaults = tn_input_defaults,\n"
-                "    .out_kind = %s, .out_width = %lld, .causal = %d, .kernel_count = %d, .kernels = tn_kernels,\n    .probe_count = sizeof tn_probes / sizeof *tn_probes, .probes = tn_probes, .run = tn_step_run, .needs = tn_needs,\n};\n",
-                name.data ? name.data : "model", plan->target->name, TENON_VERSION, (unsigned long long)plan->weights_bytes, (unsigned long long)plan->arena_bytes,
+                "    .out_kind = %s, .out_width = %lld, .causal = %d,\n    %s,\n};\n",
+                name.data ? name.data : "model", targets, TENON_VERSION, (unsigned long long)plan->weights_bytes, (unsigned long long)plan->arena_bytes,
                 (unsigned long long)plan->page_bytes, KV_BLOCK, (long long)m->context, m->max_tokens, m->max_rows, m->max_sequences, m->main->input_count, kind,
-                (long long)type_row_elements(result), plan->causal, plan->kernel_count);
+                (long long)type_row_elements(result), plan->causal, code);
     text_free(&name);
 }
 
