@@ -3,6 +3,8 @@
 #include "codegen/values.h"
 #include <string.h>
 
+static bool is_product(const Node *node) { return node->op == OP_LINEAR || node->op == OP_LINEAR_I8; }
+
 static int param_of(const Func *f, const Value *v) {
     for (int i = 0; i < f->param_count; i++)
         if (f->params[i] == v) return i;
@@ -25,33 +27,72 @@ static const char *panel_offset(const Linear *l, int p, const PanelLayout *layou
                : arena_printf(k->arena, "panel * %lldLL", (long long)layout->panel_bytes);
 }
 
+// An input's row of the task's first row on, and of this head; it has `size` elements a head.
+static int rows_of(const Linear *l, const char *name, int number, int input, DType type, int64_t size) {
+    Kernel *k = l->r->k;
+    const char *head = l->heads > 1 ? arena_printf(k->arena, " + head * %lld", (long long)size) : "";
+    return kernel_buffer(k, arena_printf(k->arena, "%s_%d", name, number), type, PLACE_MEMORY, 0,
+                         arena_printf(k->arena, "(const %s *)a->in[%d] + row * %lld%s", c_type(type), input, (long long)(size * l->heads), head));
+}
+
+// Scales and sums of x's codes: a product wants a sum for each group whose products are summed as integers.
+static bool codes_of(Linear *l, const Node *node, int number, const PanelFormat *format, Stmt *mma) {
+    RowValues *r = l->r;
+    const Func *f = r->k->func;
+    int scale = input_of(f, through_reshape(node->operands[1])), sum = input_of(f, through_reshape(node->operands[2]));
+    const Type *scales = &node->operands[1]->type, *sums = &node->operands[2]->type;
+    int64_t groups = scales->dims[scales->rank - 1], parts = sums->dims[sums->rank - 1], x_group = l->k / groups, group = format->group ? format->group : l->k;
+    if (scale < 0 || sum < 0) {
+        values_fail(r, "linear_i8: its operands do not fit one kernel");
+        return false;
+    }
+    if (x_group % group && group % x_group) {
+        values_fail(r, "linear_i8: groups of %lld in x and of %lld in the weight do not divide one another", (long long)x_group, (long long)group);
+        return false;
+    }
+    if (l->k / parts != (group < x_group ? group : x_group)) {
+        values_fail(r, "linear_i8: x has a sum of every %lld codes, and groups of %lld are summed", (long long)(l->k / parts), (long long)(group < x_group ? group : x_group));
+        return false;
+    }
+    if ((group < x_group ? group : x_group) % (32 / format->bits)) {
+        values_fail(r, "linear_i8: groups of %lld codes are no multiple of %d", (long long)(group < x_group ? group : x_group), 32 / format->bits);
+        return false;
+    }
+    mma->codes = true;
+    mma->x_group = groups > 1 ? (int)x_group : 0;
+    mma->scales = rows_of(l, "scales", number, scale, DT_F32, groups);
+    mma->sums = rows_of(l, "sums", number, sum, DT_I32, parts);
+    mma->scales_stride = groups * l->heads;
+    mma->sums_stride = parts * l->heads;
+    return true;
+}
+
 // One product; its accumulator stands for the linear's result.
 static bool product(Linear *l, const Node *node, int number) {
     RowValues *r = l->r;
     Kernel *k = r->k;
     bool i8 = node->op == OP_LINEAR_I8;
-    int weight = i8 ? 3 : 1, p = param_of(k->func, node->operands[weight]), x = input_of(k->func, through_reshape(node->operands[0]));
+    int p = param_of(k->func, node->operands[i8 ? 3 : 1]), x = input_of(k->func, through_reshape(node->operands[0]));
     PanelLayout layout;
     if (p < 0 || x < 0 || !kernel_panel(k, p, &layout) || k->product_count == MAX_PRODUCTS) {
         values_fail(r, "linear: its operands do not fit one kernel");
         return false;
     }
-    if (i8 != (layout.format.type == DT_W8)) {
-        values_fail(r, "linear: %s is packed as %s, which this op does not read", k->func->params[p]->name, layout.format.name);
+    if (i8 && !product_takes_codes(&layout.format)) {
+        values_fail(r, "linear_i8: %s is stored as %s, which is not made of integers and scales", k->func->params[p]->name, dtype_info[layout.format.type].name);
         return false;
     }
-    DType x_type = i8 ? DT_I8 : DT_F32, acc_type = i8 ? DT_I32 : DT_F32;
     PanelFormat *format = arena_copy(k->arena, &layout.format, sizeof layout.format);
     const char *w = k->func->params[p]->name;
-    int64_t stride = l->k * l->heads;
-    const char *head = l->heads > 1 ? arena_printf(k->arena, " + head * %lld", (long long)l->k) : "";
-    int xs = kernel_buffer(k, arena_printf(k->arena, "x_%d", number), x_type, PLACE_MEMORY, 0,
-                           arena_printf(k->arena, "(const %s *)a->in[%d] + row * %lld%s", c_type(x_type), x, (long long)stride, head));
-    bool plain = format->type == DT_F32 && !format->group;
+    int xs = rows_of(l, "x", number, x, i8 ? DT_I8 : DT_F32, l->k);
+    bool plain = format->type == DT_F32 && !format->bits;
     int ws = kernel_buffer(k, arena_printf(k->arena, "%s_panel", c_identifier(k->arena, w)), plain ? DT_F32 : DT_U8, PLACE_MEMORY, 0,
                            arena_printf(k->arena, "%s(a->w[%d] + %s)", plain ? "(const float *)" : "", p, panel_offset(l, p, &layout)));
-    int acc = kernel_buffer(k, arena_printf(k->arena, "acc_%d", number), acc_type, PLACE_ACCUMULATOR, ROW_BLOCK * PANEL_WIDTH, NULL);
-    kernel_mma(k, acc, index_constant(0), PANEL_WIDTH, xs, index_constant(0), stride, "rows", ws, index_constant(0), plain ? PANEL_WIDTH : 0, format, PANEL_WIDTH, l->k);
+    int acc = kernel_buffer(k, arena_printf(k->arena, "acc_%d", number), DT_F32, PLACE_ACCUMULATOR, k->schedule.row_block * PANEL_WIDTH, NULL);
+    Stmt *mma = kernel_mma(k, acc, index_constant(0), PANEL_WIDTH, xs, index_constant(0), l->k * l->heads, "rows", ws, index_constant(0), plain ? PANEL_WIDTH : 0, format,
+                           PANEL_WIDTH, l->k);
+    if (i8 && !codes_of(l, node, number, format, mma)) return false;
+    k->product_groups[k->product_count] = i8 ? mma->x_group : -1;
     k->products[k->product_count++] = p;
     k->weight_bytes += (double)layout.bytes;
     if (i8) k->arithmetic = "int8";
@@ -60,25 +101,11 @@ static bool product(Linear *l, const Node *node, int number) {
     return true;
 }
 
-// int8: the sum times the row's scale and the output's. Otherwise the sum; then the bias.
-static Expr *product_value(Linear *l, const Node *node, Expr *acc, const Index *at, int number) {
-    Kernel *k = l->r->k;
-    if (node->op == OP_LINEAR_I8) {
-        int p = param_of(k->func, node->operands[3]);
-        PanelLayout layout;
-        kernel_panel(k, p, &layout);
-        int scales = kernel_buffer(k, arena_printf(k->arena, "w_scale_%d", number), DT_F32, PLACE_MEMORY, 0,
-                                   arena_printf(k->arena, "(const float *)(a->w[%d] + %s + %lld)", p, panel_offset(l, p, &layout), (long long)round_up(layout.k, 64) * 64));
-        Index column = {0};
-        for (int i = 0; i < at[node->results[0]->type.rank - 1].count; i++)   // the lane alone: within the panel
-            if (at[node->results[0]->type.rank - 1].terms[i].variable != l->panel) column = index_add(column, index_variable(at[node->results[0]->type.rank - 1].terms[i].variable, 1));
-        Expr *value = expr_op(k, OP_CAST, acc, NULL, NULL);
-        value->type = value->cast = DT_F32;
-        value = expr_op(k, OP_MUL, value, values_operand(l->r, node->results[0]->type.rank, at, node->operands[1]), NULL);
-        acc = expr_op(k, OP_MUL, value, expr_load(k, scales, column), NULL);
-    }
-    const Value *bias = node->op == OP_LINEAR_I8 ? (node->operand_count > 4 ? node->operands[4] : NULL) : node->operand_count > 2 ? node->operands[2] : NULL;
-    return bias ? expr_op(k, OP_ADD, acc, values_operand(l->r, node->results[0]->type.rank, at, bias), NULL) : acc;
+// The product, then the bias.
+static Expr *product_value(Linear *l, const Node *node, Expr *acc, const Index *at) {
+    int bias = node->op == OP_LINEAR_I8 ? 4 : 2;
+    const Value *b = node->operand_count > bias ? node->operands[bias] : NULL;
+    return b ? expr_op(l->r->k, OP_ADD, acc, values_operand(l->r, node->results[0]->type.rank, at, b), NULL) : acc;
 }
 
 // Every float value of the epilogue has the shape [T, (heads,) outputs]; reshapes of a result keep the bytes.
@@ -87,11 +114,7 @@ static Expr *epilogue(Linear *l, const Value *v, const Index *at, int depth) {
     Kernel *k = r->k;
     if (v->kind != VALUE_RESULT) return values_element(r, v, at);
     const Node *node = v->node;
-    if (node->op == OP_LINEAR || node->op == OP_LINEAR_I8) {
-        int buffer = values_buffer(r, v), number = 0;
-        for (int i = 0; i < k->func->node_count && k->func->nodes[i] != node; i++) number++;
-        return product_value(l, node, expr_load(k, buffer, r->accumulator), at, number);
-    }
+    if (is_product(node)) return product_value(l, node, expr_load(k, values_buffer(r, v), r->accumulator), at);
     if (node->op == OP_RESHAPE) return epilogue(l, node->operands[0], at, depth);
     if (!(op_info(node->op)->flags & ELEMENTWISE) || depth > 64) {
         values_fail(r, "%s cannot follow a linear inside its kernel", op_info(node->op)->name);
@@ -131,12 +154,23 @@ static void results(Linear *l, const Type *shape) {
     kernel_end(k);
 }
 
+static Schedule schedule_of(const Kernel *k, const Node *anchor, const Linear *l) {
+    bool i8 = anchor->op == OP_LINEAR_I8;
+    int p = param_of(k->func, anchor->operands[i8 ? 3 : 1]);
+    PanelLayout layout;
+    ScheduleKey key = {.target = k->target, .x_group = -1, .outputs = l->outputs, .k = l->k};
+    if (p >= 0 && kernel_panel(k, p, &layout)) key.format = layout.format.name;
+    if (i8) key.x_group = (int)(anchor->operands[1]->type.dims[anchor->operands[1]->type.rank - 1] > 1 ? l->k / anchor->operands[1]->type.dims[anchor->operands[1]->type.rank - 1] : 0);
+    for (int i = 0; i < k->func->node_count; i++) key.products += is_product(k->func->nodes[i]);
+    return schedule_for(&key);
+}
+
 bool build_linear(Kernel *k, Diags *diags) {
     const Func *f = k->func;
     RowValues r = {.k = k, .diags = diags, .loc = f->loc};
     const Node *anchor = NULL;
     for (int i = 0; i < f->node_count && !anchor; i++)
-        if (f->nodes[i]->op == OP_LINEAR || f->nodes[i]->op == OP_LINEAR_I8) anchor = f->nodes[i];
+        if (is_product(f->nodes[i])) anchor = f->nodes[i];
     r.loc = anchor->loc;
     const Type *shape = &anchor->results[0]->type, *w = &anchor->operands[anchor->op == OP_LINEAR_I8 ? 3 : 1]->type;
     Linear l = {.r = &r, .heads = shape->rank == 3 ? shape->dims[1] : 1, .outputs = w->dims[w->rank - 2], .k = w->dims[w->rank - 1]};
@@ -145,12 +179,14 @@ bool build_linear(Kernel *k, Diags *diags) {
         diag(diags, DIAG_HINT, anchor->loc, "reshape it first, and what comes out after");
         return false;
     }
+    k->schedule = schedule_of(k, anchor, &l);
+    int rows = k->schedule.row_block;
     int64_t panels = (l.outputs + PANEL_WIDTH - 1) / PANEL_WIDTH, block = panels * l.heads, tail = l.outputs - (panels - 1) * PANEL_WIDTH;
-    k->tasks = arena_printf(k->arena, "((a.rows + %d) / %d * %lldL)", ROW_BLOCK - 1, ROW_BLOCK, (long long)block);
+    k->tasks = arena_printf(k->arena, "((a.rows + %d) / %d * %lldL)", rows - 1, rows, (long long)block);
     Text decode = {0};
-    text_printf(&decode, "        const long panel = task %% %lld, row = task / %lld * %d;\n", (long long)panels, (long long)block, ROW_BLOCK);
+    text_printf(&decode, "        const long panel = task %% %lld, row = task / %lld * %d;\n", (long long)panels, (long long)block, rows);
     if (l.heads > 1) text_printf(&decode, "        const long head = task / %lld %% %lld;\n", (long long)panels, (long long)l.heads);
-    text_printf(&decode, "        const int rows = a->rows - row < %d ? (int)(a->rows - row) : %d;\n", ROW_BLOCK, ROW_BLOCK);
+    text_printf(&decode, "        const int rows = a->rows - row < %d ? (int)(a->rows - row) : %d;\n", rows, rows);
     if (tail != PANEL_WIDTH) text_printf(&decode, "        const int columns = panel < %lld ? %d : %lld;\n", (long long)(panels - 1), PANEL_WIDTH, (long long)tail);
     k->decode = arena_strdup(k->arena, decode.data);
     text_free(&decode);
@@ -159,7 +195,7 @@ bool build_linear(Kernel *k, Diags *diags) {
     r.row = r.source_row = "row";   // of the task's first row
     values_bind_operands(&r);
     for (int i = 0; i < f->node_count && !r.failed; i++)
-        if (f->nodes[i]->op == OP_LINEAR || f->nodes[i]->op == OP_LINEAR_I8) product(&l, f->nodes[i], i);
+        if (is_product(f->nodes[i])) product(&l, f->nodes[i], i);
     if (!r.failed) results(&l, shape);
     return !r.failed;
 }

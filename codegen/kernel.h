@@ -5,15 +5,17 @@
 //   map      an elementwise expression over a strip of columns, stored to a buffer
 //   reduce   a sum, maximum or minimum of an expression over a strip, to a scalar (16 partial results, folded as a tree)
 //   let      a scalar from scalars
-//   mma      acc[rows][columns] (+)= a[rows][k] · b[k][columns]; b is a packed panel in any storage format; the sum runs over k in order
+//   mma      acc[rows][columns] (+)= a[rows][k] · b[k][columns]; b is a packed panel in any storage format; the sum runs over k in order; a is
+//            floats, or int8 codes with scales and sums (then all scales are applied within)
 //   call     one of the prelude's closed vocabulary (top-k, rotary angles, cache write …)
 //   for/end  loops
 // A buffer has an element type, a place (memory, scratch, accumulator) and a layout by its strides. Every target prints the same program: only
-// `mma` is lowered by what the target has (product.c), and all lowerings of one format give the same bits.
+// `mma` is lowered by what the target has (product_*.c), and all lowerings of one format give the same bits.
 #ifndef TENON_CODEGEN_KERNEL_H
 #define TENON_CODEGEN_KERNEL_H
 
 #include "codegen/codegen.h"
+#include "codegen/schedule.h"
 
 // ---- indices and expressions --------------------------------------------------------------------------------------------
 
@@ -78,6 +80,7 @@ typedef struct {
     int a, b; Index a_index, b_index; int64_t a_stride, b_stride, acc_stride;   // mma
     const char *rows_text;     // mma: how many rows
     int columns; bool accumulate; const PanelFormat *format;
+    bool codes; int scales, sums; Index scales_index, sums_index; int64_t scales_stride, sums_stride; int x_group;   // mma of int8 codes: x's scales and sums
     const char *text;          // call: the whole call
 } Stmt;
 
@@ -101,7 +104,10 @@ typedef struct Kernel {
     double weight_bytes, operations;   // a call; a token
     const char *arithmetic;            // in which it multiplies: the name of the probe that bounds it; NULL: f32
     const DType *param_storage;        // of each parameter: what quantize made of it (DT_COUNT: as stored)
-    int products[MAX_PRODUCTS]; int product_count;   // parameters whose product function it calls
+    int products[MAX_PRODUCTS]; int product_count;   // parameters whose product function it calls …
+    int product_groups[MAX_PRODUCTS];                // … with x in int8 groups of so many (0: whole rows), or floats: -1
+    const Target *target;
+    Schedule schedule;                               // of a linear kernel
     unsigned f32_vectors;                            // bit v: calls product_f32_v<v>
     bool *rows_read;                                 // of each parameter: gathers rows of its panels
     int expr_count;
@@ -142,11 +148,14 @@ bool build_attend(Kernel *k, Diags *diags);
 void kernel_print(const Kernel *k, Text *out);
 void index_print(const Kernel *k, const Index *index, Text *out);
 
-// product.c: the lowering of mma for a format, printed once a program
-const char *product_name(const PanelFormat *format, int vectors, Arena *arena);
-void product_print(const PanelFormat *format, Text *out);
+// product_float.c, product_int.c: the lowering of mma for a format, printed once a program
+const char *product_name(const Stmt *mma, Arena *arena);
 void product_print_f32(int vectors, Text *out);
-void panel_row_print(const PanelFormat *format, Text *out);     // one output's weights as floats (embedding)
+void product_print_format(const PanelFormat *format, Text *out);   // what a panel's values are as floats; before the next two
+void product_print_float(const PanelFormat *format, Text *out);
+void panel_row_print(const PanelFormat *format, Text *out);        // one output's weights as floats (embedding)
+bool product_takes_codes(const PanelFormat *format);               // can it be multiplied with int8 codes?
+void product_print_int(const PanelFormat *format, int x_group, Text *out);
 
 // pack.c
 typedef struct {
@@ -157,6 +166,7 @@ typedef struct {
 } PanelLayout;
 // Of a weight of this type: rank 2 [outputs, k] or 3 [heads, outputs, k]. False when the bytes overflow.
 bool panel_layout(Arena *arena, const Type *type, DType quantize_to, PanelLayout *out);
+int panel_head_bytes(const PanelFormat *format);   // of a group's scales and minimums
 bool packed_bytes(const Weight *weight, uint64_t *bytes);
 bool pack_weight(const Weight *weight, bool (*write)(void *to, const void *bytes, size_t length), void *to);
 

@@ -1,10 +1,13 @@
-// Packing: a weight as its kernels read it. There is one description of a panel, `PanelLayout`, that this file writes and product.c reads.
+// Packing: a weight as its kernels read it. There is one description of a panel, `PanelLayout`, that this file writes and product_*.c read.
 //
-// A panel holds 64 outputs, k outermost, so that one load gives 16 outputs of one k:
-//   floats    [k][64] elements
-//   grouped   for each group of k: scale[64], minimum[64] if there is one, then codes: 8 bits [k][64]; 4 bits [k/2][64], even k in the low half
-//   w8        [k/4][64][4] codes, k padded with zeros to a multiple of 64; f32 scale[64]; int32 sum of codes[64]
-// Outputs that fill up the last panel are zeros. A weight of rank 3 is a run of matrices.
+// A panel holds 64 outputs, k outermost, in 64-byte vectors of 16 outputs: one packing for every target and for float and integer arithmetic alike.
+//   f32, f16, fp8  [k][64] elements
+//   bf16           [k/2][64][2], a last odd k filled up with zeros
+//   integer codes  for each group of k: scale[64], minimum[64] if there is one, then the codes, unsigned (code + zero):
+//                  8 bits [k/4][64][4]; 4 bits [k/8][64][4], of which the low halves are the first four k, the high halves the next
+//   w8             one such group (f32 scales), its codes filled up with zero bytes to a multiple of 64 of k
+// So a panel is one contiguous run in the order in which a product reads it. Outputs that fill up the last panel are zeros. A weight of rank 3 is
+// a run of matrices.
 #include "codegen/kernel.h"
 #include "ir/dequant.h"
 #include <math.h>
@@ -21,17 +24,24 @@ static void panel_format(Arena *arena, DType type, PanelFormat *f) {
     if (grouped_format(type, &g)) {
         f->group = g.group;
         f->bits = g.bits;
-        f->zero = g.bits == 4 ? g.zero : 0;
+        f->zero = g.zero;
         f->has_minimum = g.has_minimum;
         f->scale_is_f16 = g.scale_is_f16;
         f->table = g.table;
         // Types that unpack alike share one function; a table belongs to its type.
-        f->name = g.table ? dtype_info[type].name : arena_printf(arena, g.bits == 4 && g.zero ? "g%dx%d%s%sz%d" : "g%dx%d%s%s", g.bits, g.group, g.scale_is_f16 ? "h" : "s", g.has_minimum ? "m" : "", g.zero);
+        f->name = g.table ? dtype_info[type].name
+                          : arena_printf(arena, "g%dz%dx%d%s%s", g.bits, g.zero, g.group, g.scale_is_f16 ? "h" : "s", g.has_minimum ? "m" : "");
+    } else if (type == DT_W8) {
+        f->bits = 8;
+        f->zero = 128;
+        f->name = "w8";
     } else {
-        if (!float_type(type) && type != DT_W8) f->type = DT_F32;   // integers
+        if (!float_type(type)) f->type = DT_F32;   // integers
         f->name = dtype_info[f->type].name;
     }
 }
+
+int panel_head_bytes(const PanelFormat *f) { return f->bits ? (f->scale_is_f16 ? 128 : 256) * (f->has_minimum ? 2 : 1) : 0; }
 
 bool panel_layout(Arena *arena, const Type *type, DType quantize_to, PanelLayout *out) {
     panel_format(arena, quantize_to == DT_COUNT ? type->dtype : quantize_to, &out->format);
@@ -41,13 +51,13 @@ bool panel_layout(Arena *arena, const Type *type, DType quantize_to, PanelLayout
     out->outputs = rank >= 2 ? type->dims[rank - 2] : 1;
     out->k = type->dims[rank - 1];
     out->panels = (out->outputs + PANEL_WIDTH - 1) / PANEL_WIDTH;
-    uint64_t bytes;
-    if (f->type == DT_W8) {
-        if (!size_mad((uint64_t)round_up(out->k, 64), 64, 512, LIMIT, &bytes)) return false;
-    } else if (f->group) {
-        uint64_t group = (f->scale_is_f16 ? 128 : 256) * (f->has_minimum ? 2 : 1) + (uint64_t)f->group * 64 * (uint64_t)f->bits / 8;
-        if (out->k % f->group || !size_mad((uint64_t)(out->k / f->group), group, 0, LIMIT, &bytes)) return false;
-    } else if (!size_mad((uint64_t)out->k, 64 * (uint64_t)dtype_info[f->type].bytes, 0, LIMIT, &bytes)) return false;
+    uint64_t bytes, head = (uint64_t)panel_head_bytes(f);
+    if (out->k < 0 || out->k > (int64_t)LIMIT) return false;
+    if (f->group) {
+        if (out->k % f->group || !size_mad((uint64_t)(out->k / f->group), head + (uint64_t)f->group * 64 * (uint64_t)f->bits / 8, 0, LIMIT, &bytes)) return false;
+    } else if (f->bits) {
+        if (!size_mad((uint64_t)round_up(out->k, 64), 64, head, LIMIT, &bytes)) return false;
+    } else if (!size_mad((uint64_t)(f->type == DT_BF16 ? round_up(out->k, 2) : out->k), 64 * (uint64_t)dtype_info[f->type].bytes, 0, LIMIT, &bytes)) return false;
     out->panel_bytes = (uint64_t)round_up((int64_t)bytes, 64);
     uint64_t panels;
     return size_mad((uint64_t)out->heads, (uint64_t)out->panels, 0, LIMIT, &panels) && size_mad(panels, out->panel_bytes, 0, LIMIT, &out->bytes);
@@ -57,7 +67,7 @@ bool panel_layout(Arena *arena, const Type *type, DType quantize_to, PanelLayout
 static DType row_type(const Weight *weight) { return value_dtype(&(Value){.kind = VALUE_WEIGHT, .type = weight->type}); }
 
 bool packed_bytes(const Weight *weight, uint64_t *bytes) {
-    if (weight->layout == LAYOUT_PANELS || weight->layout == LAYOUT_TILES) {
+    if (weight->layout == LAYOUT_PANELS) {
         Arena *scratch = arena_new();
         PanelLayout layout;
         bool ok = panel_layout(scratch, &weight->type, weight->quantize_to, &layout);
@@ -70,7 +80,26 @@ bool packed_bytes(const Weight *weight, uint64_t *bytes) {
 
 // ---- one panel -------------------------------------------------------------------------------------------------------------------
 
-typedef struct { const Weight *weight; PanelLayout layout; uint8_t *panel; float *row, *scales, *minimums; int8_t *codes; } Packer;
+typedef struct {
+    const Weight *weight;
+    PanelLayout layout;
+    uint8_t *panel;
+    float *row, *scales, *minimums;
+    int8_t *codes;
+    void *stored;    // a row in the type that it is stored in
+} Packer;
+
+// A row in its storage type: calibration's, the source's own, or rounded to it.
+static const void *stored_row(const Packer *p, int64_t row) {
+    DType type = p->layout.format.type;
+    const Weight *w = p->weight;
+    if (w->quantized) return (const char *)w->quantized + row * dtype_row_bytes(type, p->layout.k);
+    const void *bytes = (w->tensor ? w->source.dtype : w->type.dtype) == type ? weight_row_bytes(w, row) : NULL;
+    if (bytes) return bytes;
+    weight_rows_f32(w, row, 1, p->row);
+    quantize_row(type, p->row, p->layout.k, p->stored);
+    return p->stored;
+}
 
 static void put_scale(const PanelFormat *f, uint8_t *to, int n, float value) {
     if (f->scale_is_f16) {
@@ -79,21 +108,27 @@ static void put_scale(const PanelFormat *f, uint8_t *to, int n, float value) {
     } else memcpy(to + 4 * n, &value, 4);
 }
 
-static void pack_grouped(const Packer *p, int64_t row, int n) {
+static void put_codes(const PanelFormat *f, uint8_t *to, int n, const int8_t *codes, int64_t count) {
+    to += n * 4;
+    if (f->bits == 8)
+        for (int64_t i = 0; i < count; i++) to[i / 4 * 256 + i % 4] = (uint8_t)(codes[i] + f->zero);
+    else
+        for (int64_t i = 0; i < count; i++) to[i / 8 * 256 + i % 4] |= (uint8_t)(((codes[i] + f->zero) & 15) << (i & 4));
+}
+
+static void pack_codes(const Packer *p, int64_t row, int n) {
     const PanelFormat *f = &p->layout.format;
-    const void *bytes = weight_row_bytes(p->weight, row);
-    grouped_row(f->type, bytes, p->layout.k, p->codes, p->scales, p->minimums);
-    int scales = f->scale_is_f16 ? 128 : 256, head = scales * (f->has_minimum ? 2 : 1), group = head + f->group * 64 * f->bits / 8;
-    for (int64_t g = 0; g < p->layout.k / f->group; g++) {
-        uint8_t *to = p->panel + g * group;
+    const void *bytes = stored_row(p, row);
+    int64_t group = f->group ? f->group : p->layout.k, head = panel_head_bytes(f), stride = head + group * 64 * f->bits / 8;
+    if (f->type == DT_W8) {
+        memcpy(p->codes, bytes, (size_t)group);
+        memcpy(p->scales, (const char *)bytes + group, sizeof *p->scales);
+    } else grouped_row(f->type, bytes, p->layout.k, p->codes, p->scales, p->minimums);
+    for (int64_t g = 0; g < p->layout.k / group; g++) {
+        uint8_t *to = p->panel + g * stride;
         put_scale(f, to, n, p->scales[g]);
-        if (f->has_minimum) put_scale(f, to + scales, n, p->minimums[g]);
-        const int8_t *codes = p->codes + g * f->group;
-        to += head + n;
-        if (f->bits == 8)
-            for (int i = 0; i < f->group; i++) to[i * 64] = (uint8_t)codes[i];
-        else
-            for (int i = 0; i < f->group; i += 2) to[i / 2 * 64] = (uint8_t)(((codes[i] + f->zero) & 15) | ((codes[i + 1] + f->zero) & 15) << 4);
+        if (f->has_minimum) put_scale(f, to + head / 2, n, p->minimums[g]);
+        put_codes(f, to + head, n, p->codes + g * group, group);
     }
 }
 
@@ -109,29 +144,21 @@ static uint8_t f8_nearest(DType type, float value) {   // the value is one of th
 
 static void pack_floats(const Packer *p, int64_t row, int n) {
     DType type = p->layout.format.type;
-    weight_rows_f32(p->weight, row, 1, p->row);
-    const uint8_t *bytes = type == DT_F8E4M3 || type == DT_F8E5M2 ? weight_row_bytes(p->weight, row) : NULL;
+    const uint8_t *bytes = NULL;
+    if (p->weight->quantized) dequantize_row(type, stored_row(p, row), p->row, p->layout.k);
+    else {
+        weight_rows_f32(p->weight, row, 1, p->row);
+        if (type == DT_F8E4M3 || type == DT_F8E5M2) bytes = weight_row_bytes(p->weight, row);
+    }
     for (int64_t i = 0; i < p->layout.k; i++) {
         int64_t at = i * 64 + n;
         switch (type) {
         case DT_F16: ((uint16_t *)(void *)p->panel)[at] = f32_to_f16(p->row[i]); break;
-        case DT_BF16: ((uint16_t *)(void *)p->panel)[at] = f32_to_bf16(p->row[i]); break;
+        case DT_BF16: ((uint16_t *)(void *)p->panel)[i / 2 * 128 + n * 2 + i % 2] = f32_to_bf16(p->row[i]); break;
         case DT_F32: ((float *)(void *)p->panel)[at] = p->row[i]; break;
         default: p->panel[at] = bytes ? bytes[i] : f8_nearest(type, p->row[i]);
         }
     }
-}
-
-static void pack_w8(const Packer *p, int64_t row, int n) {
-    weight_rows_f32(p->weight, row, 1, p->row);
-    float *scales = (float *)(void *)(p->panel + round_up(p->layout.k, 64) * 64);
-    quantize_row_w8(p->row, p->layout.k, p->codes, &scales[n]);
-    int32_t sum = 0;
-    for (int64_t i = 0; i < p->layout.k; i++) {
-        p->panel[i / 4 * 256 + n * 4 + i % 4] = (uint8_t)p->codes[i];
-        sum += p->codes[i];
-    }
-    ((int32_t *)(void *)scales)[64 + n] = sum;
 }
 
 static bool pack_panels(Packer *p, bool (*write)(void *to, const void *bytes, size_t length), void *to) {
@@ -141,8 +168,7 @@ static bool pack_panels(Packer *p, bool (*write)(void *to, const void *bytes, si
             memset(p->panel, 0, l->panel_bytes);
             for (int n = 0; n < 64 && panel * 64 + n < l->outputs; n++) {
                 int64_t row = head * l->outputs + panel * 64 + n;
-                if (l->format.type == DT_W8) pack_w8(p, row, n);
-                else if (l->format.group) pack_grouped(p, row, n);
+                if (l->format.bits) pack_codes(p, row, n);
                 else pack_floats(p, row, n);
             }
             if (!write(to, p->panel, l->panel_bytes)) return false;
@@ -170,7 +196,7 @@ static bool pack_rows(const Weight *weight, bool (*write)(void *to, const void *
 }
 
 bool pack_weight(const Weight *weight, bool (*write)(void *to, const void *bytes, size_t length), void *to) {
-    if (weight->layout != LAYOUT_PANELS && weight->layout != LAYOUT_TILES) return pack_rows(weight, write, to);
+    if (weight->layout != LAYOUT_PANELS) return pack_rows(weight, write, to);
     Arena *scratch = arena_new();
     Packer p = {.weight = weight};
     bool ok = panel_layout(scratch, &weight->type, weight->quantize_to, &p.layout);
@@ -180,6 +206,7 @@ bool pack_weight(const Weight *weight, bool (*write)(void *to, const void *bytes
         p.scales = ARENA_ARRAY(scratch, float, p.layout.k);
         p.minimums = ARENA_ARRAY(scratch, float, p.layout.k);
         p.codes = ARENA_ARRAY(scratch, int8_t, p.layout.k);
+        p.stored = arena_alloc(scratch, (size_t)dtype_row_bytes(p.layout.format.type, p.layout.k));
         ok = pack_panels(&p, write, to);
     }
     arena_free(scratch);

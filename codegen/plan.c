@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-extern const char prelude_abi[], prelude_vector[], prelude_math[], prelude_rows[], prelude_product[], prelude_product_w8[], prelude_isa_clang[], prelude_isa_gcc[],
-    prelude_supported[], prelude_nvptx[], prelude_probes[];
+extern const char prelude_abi[], prelude_vector[], prelude_math[], prelude_rows[], prelude_product[], prelude_product_int[], prelude_probes[], prelude_isa_clang[], prelude_isa_gcc[],
+    prelude_supported[], prelude_nvptx[];
 
 FuncPlan *plan_func(const Plan *plan, const Func *func) {
     for (int i = 0; i < plan->module->func_count; i++)
@@ -90,6 +90,7 @@ static bool plan_kernel(Plan *plan, FuncPlan *f, Diags *diags) {
     k->arena = plan->arena;
     k->func = f->func;
     k->name = f->name;
+    k->target = plan->target;
     k->param_storage = f->storage;
     k->rows_read = ARENA_ARRAY(plan->arena, bool, f->func->param_count);
     f->id = plan->kernel_count++;
@@ -272,12 +273,6 @@ const char *plan_describe(const Plan *plan, const FuncPlan *f, Arena *arena) {
     return out;
 }
 
-static bool needs_w8(const Plan *plan) {
-    for (int i = 0; i < plan->module->weight_count; i++)
-        if (plan->module->weights[i]->quantize_to == DT_W8) return true;
-    return false;
-}
-
 static bool printed_before(const char **names, int *count, const char *name) {
     for (int i = 0; i < *count; i++)
         if (!strcmp(names[i], name)) return true;
@@ -285,10 +280,17 @@ static bool printed_before(const char **names, int *count, const char *name) {
     return false;
 }
 
+static bool multiplies_codes(const Plan *plan) {
+    for (int i = 0; i < plan->module->func_count; i++)
+        for (int q = 0; plan->funcs[i].kernel && q < plan->funcs[i].kernel->product_count; q++)
+            if (plan->funcs[i].kernel->product_groups[q] >= 0) return true;
+    return false;
+}
+
 // The lowerings that some kernel calls: products with f32 panels, with each packed format, rows gathered from panels.
 static void print_products(const Plan *plan, Text *out) {
     unsigned vectors = 1u << 4;   // packed formats multiply through product_f32_v4
-    const char **names = ARENA_ARRAY(plan->arena, const char *, 2 * MAX_PRODUCTS * plan->kernel_count + 64);
+    const char **names = ARENA_ARRAY(plan->arena, const char *, (2 * MAX_PRODUCTS + 2) * plan->kernel_count + 64);
     int count = 0;
     for (int i = 0; i < plan->module->func_count; i++)
         if (plan->funcs[i].kernel) vectors |= plan->funcs[i].kernel->f32_vectors;
@@ -297,15 +299,20 @@ static void print_products(const Plan *plan, Text *out) {
     for (int i = 0; i < plan->module->func_count; i++) {
         const Kernel *k = plan->funcs[i].kernel;
         PanelLayout layout;
-        for (int p = 0; k && p < k->func->param_count; p++) {
-            bool used = k->rows_read[p];
-            for (int q = 0; q < k->product_count; q++) used |= k->products[q] == p;
-            if (!used || !kernel_panel(k, p, &layout) || layout.format.type == DT_W8) continue;
-            if (!printed_before(names, &count, layout.format.name)) product_print(&layout.format, out);
+        for (int q = 0; k && q < k->product_count; q++) {
+            const PanelFormat *f = &layout.format;
+            if (!kernel_panel(k, k->products[q], &layout)) continue;
+            int group = k->product_groups[q];
+            if (group < 0 && !printed_before(names, &count, f->name)) product_print_format(f, out);
+            if (printed_before(names, &count, arena_printf(plan->arena, "%s %d", f->name, group))) continue;
+            if (group < 0) product_print_float(f, out);
+            else product_print_int(f, group, out);
         }
         for (int p = 0; k && p < k->func->param_count; p++)
-            if (k->rows_read[p] && kernel_panel(k, p, &layout) && !printed_before(names, &count, arena_printf(plan->arena, "row %s", layout.format.name)))
+            if (k->rows_read[p] && kernel_panel(k, p, &layout) && !printed_before(names, &count, arena_printf(plan->arena, "row %s", layout.format.name))) {
+                if (!printed_before(names, &count, layout.format.name)) product_print_format(&layout.format, out);
                 panel_row_print(&layout.format, out);
+            }
     }
 }
 
@@ -343,7 +350,7 @@ void plan_emit(const Plan *plan, Flavour flavour, uint64_t blob_hash, Text *out)
     print_limits(plan, out);
     text_puts(out, prelude_rows);
     text_puts(out, prelude_product);
-    if (needs_w8(plan)) text_puts(out, prelude_product_w8);
+    if (multiplies_codes(plan)) text_puts(out, prelude_product_int);
     print_products(plan, out);
     text_puts(out, "\n// ---- kernels ----------------------------------------------------------------------------------------------------------\n\n");
     for (int i = 0; i < m->func_count; i++) {

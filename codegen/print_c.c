@@ -343,20 +343,35 @@ static void print_reduce(const Writer *w, const Stmt *s) {
     text_printf(w->out, "const float %s = %s(%s_v);\n", name, fold, name);
 }
 
+static void print_at(const Writer *w, int buffer, const Index *index) {
+    text_printf(w->out, "%s + ", w->k->buffers[buffer].name);
+    index_print(w->k, index, w->out);
+}
+
 static void print_mma(const Writer *w, const Stmt *s) {
     const Kernel *k = w->k;
     indent(w);
-    text_printf(w->out, "%s(%s + ", product_name(s->format, s->columns / 16, k->arena), k->buffers[s->buffer].name);
-    index_print(k, &s->index, w->out);
-    text_printf(w->out, ", %lld, %s + ", (long long)s->acc_stride, k->buffers[s->a].name);
-    index_print(k, &s->a_index, w->out);
-    text_printf(w->out, ", %lld, %s, %s + ", (long long)s->a_stride, s->rows_text, k->buffers[s->b].name);
-    index_print(k, &s->b_index, w->out);
+    text_printf(w->out, "%s(", product_name(s, k->arena));
+    print_at(w, s->buffer, &s->index);
+    text_printf(w->out, ", %lld, ", (long long)s->acc_stride);
+    if (s->codes) {
+        text_puts(w->out, "(tn_rows){");
+        print_at(w, s->a, &s->a_index);
+        text_puts(w->out, ", ");
+        print_at(w, s->scales, &s->scales_index);
+        text_puts(w->out, ", ");
+        print_at(w, s->sums, &s->sums_index);
+        text_printf(w->out, ", %lld, %lld, %lld}", (long long)s->a_stride, (long long)s->scales_stride, (long long)s->sums_stride);
+    } else {
+        print_at(w, s->a, &s->a_index);
+        text_printf(w->out, ", %lld", (long long)s->a_stride);
+    }
+    text_printf(w->out, ", %s, ", s->rows_text);
+    print_at(w, s->b, &s->b_index);
     if (s->b_stride) text_printf(w->out, ", %lld", (long long)s->b_stride);
     if (s->extent_text) text_printf(w->out, ", %s", s->extent_text);
     else text_printf(w->out, ", %lld", (long long)s->extent);
-    if (s->b_stride) text_printf(w->out, ", %d", s->accumulate);
-    text_puts(w->out, ");\n");
+    text_printf(w->out, ", %d);\n", s->b_stride ? s->accumulate : s->codes ? k->schedule.prefetch : k->schedule.direct_rows);
 }
 
 static void print_stmt(Writer *w, const Stmt *s) {

@@ -1,32 +1,26 @@
 // Decides how each weight lies in memory.
 //
-// Requires nothing; sets Weight.layout and Value.layout of every parameter. What reads a weight says how it wants it: linear wants panels,
-// linear_i8 tiles, everything else rows. Parameters and weights that are bound to one another through calls share one layout, so a kernel can be
+// Requires nothing; sets Weight.layout and Value.layout of every parameter. What reads a weight says how it wants it: linear and
+// linear_i8 want panels, everything else rows. Parameters and weights that are bound to one another through calls share one layout, so a kernel can be
 // compiled once for all layers. Gathering rows for an embedding is content with panels too: a tied table is stored once.
 #include "passes/passes.h"
 #include "passes/rewrite.h"
 
 bool pass_layout(Module *module, const PassOptions *options, Diags *diags);
 
-typedef struct { bool linear, linear_i8, embedding, other; const Node *other_node; const Value *value; } Readers;
+typedef struct { bool linear, other; const Node *other_node; const Value *value; } Readers;
 
 static void note_reader(Readers *readers, const Node *node, int operand, const Value *value) {
     if (node_calls(node)) return;   // bound to the callee's parameter
-    if (node->op == OP_LINEAR && operand == 1) readers->linear = true;
-    else if (node->op == OP_LINEAR_I8 && operand == 3) readers->linear_i8 = true;
-    else if (node->op == OP_EMBEDDING && operand == 1) readers->embedding = true;
-    else readers->other = true, readers->other_node = node;
+    if ((node->op == OP_LINEAR && operand == 1) || (node->op == OP_LINEAR_I8 && operand == 3)) readers->linear = true;
+    else if (!(node->op == OP_EMBEDDING && operand == 1)) readers->other = true, readers->other_node = node;
     readers->value = value;
 }
 
 static const char *readable_name(const Value *value) { return value->kind == VALUE_WEIGHT ? value->weights[0]->name : value->name; }
 
 static bool consistent(const Readers *readers, Diags *diags) {
-    if (readers->linear_i8 && (readers->linear || readers->embedding)) {
-        diag_error(diags, NOWHERE, "layout: weight '%s' is read by linear_i8 and by linear or embedding", readable_name(readers->value));
-        return false;
-    }
-    if ((readers->linear || readers->linear_i8) && readers->other) {
+    if (readers->linear && readers->other) {
         diag_error(diags, readers->other_node->loc, "layout: weight '%s' is read by linear and by '%s'", readable_name(readers->value),
                    op_info(readers->other_node->op)->name);
         diag(diags, DIAG_HINT, NOWHERE, "declare it as two parameters");
@@ -36,7 +30,7 @@ static bool consistent(const Readers *readers, Diags *diags) {
 }
 
 static Layout choose(const Readers *readers) {
-    return readers->linear_i8 ? LAYOUT_TILES : readers->linear ? LAYOUT_PANELS : LAYOUT_ROWS;
+    return readers->linear ? LAYOUT_PANELS : LAYOUT_ROWS;
 }
 
 bool pass_layout(Module *module, const PassOptions *options, Diags *diags) {

@@ -15,7 +15,7 @@ TN_INLINE tn_v tn_f16_float(const tn_u8 *p) { return (tn_v)__builtin_ia32_vcvtph
 #endif
 #ifdef __AVX512VNNI__
 TN_INLINE tn_i tn_dot_u8s8(tn_i acc, tn_i a, tn_i b) { return (tn_i)__builtin_ia32_vpdpbusd512(acc, a, b); }
-#define TN_HAVE_DOT_U8S8 1
+#define TN_HAVE_DOT_U8S8 1   // w unsigned, x signed
 #endif
 #ifdef __AMX_INT8__
 #define tn_tile_config(p) __builtin_ia32_tile_loadconfig(p)

@@ -29,7 +29,7 @@ TN_INLINE tn_v tn_fma16(tn_v a, tn_v b, tn_v c) { for (int i = 0; i < 16; i++) c
 #endif
 #ifdef __AVX512VNNI__
 TN_INLINE tn_i tn_dot_u8s8(tn_i acc, tn_i a, tn_i b) { return (tn_i)_mm512_dpbusd_epi32((__m512i)acc, (__m512i)a, (__m512i)b); }
-#define TN_HAVE_DOT_U8S8 1
+#define TN_HAVE_DOT_U8S8 1   // w unsigned, x signed
 #endif
 #ifdef __AMX_INT8__
 // GCC 12 declares 8 bytes of the configuration as read and no memory as clobbered: the barriers keep stores in place.

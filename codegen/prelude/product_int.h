@@ -1,0 +1,125 @@
+// ---- prelude: products of int8 codes ------------------------------------------------------------------------------------------
+// A panel's codes are unsigned: in a group of k, [k/4][64][4] bytes; 4-bit codes [k/8][64][4], the first four k in the low halves. One 64-byte
+// vector then holds four consecutive k of 16 outputs, which a dot product with four codes of x, the same for all outputs, adds to 16 int32.
+// What the codes are shifted by comes off before: a sum starts at -zero · Σ x. Sums over a group are exact, and what scales a group is applied
+// in order of k, so any division into rows, columns and blocks of k gives the same bits on every target.
+//
+// The target's part is two functions and a constant:
+//   tn_dot_u7s8(acc, w, x)   w: 64 codes of 0 … 127; x: four codes of -127 … 127, repeated: acc[n] + Σ w[n][j] · x[j]
+//   tn_dot_u8s8(acc, w, x)   w: 64 codes of 0 … 255, of which TN_DOT8_TAKEN are taken off on the way (128 or 0)
+#ifndef TN_HAVE_DOT_U8S8
+TN_INLINE tn_i tn_dot_u8s8(tn_i acc, tn_i w, tn_i x) {
+    acc = tn_add_i(acc, tn_mul_i(w & 255, x << 24 >> 24));
+    acc = tn_add_i(acc, tn_mul_i(w >> 8 & 255, x << 16 >> 24));
+    acc = tn_add_i(acc, tn_mul_i(w >> 16 & 255, x << 8 >> 24));
+    return tn_add_i(acc, tn_mul_i(w >> 24 & 255, x >> 24));
+}
+#endif
+#ifndef TN_HAVE_DOT_U7S8
+TN_INLINE tn_i tn_dot_u7s8(tn_i acc, tn_i w, tn_i x) { return tn_dot_u8s8(acc, w, x); }
+#endif
+#ifndef TN_DOT8_TAKEN
+#define TN_DOT8_TAKEN 0
+#endif
+typedef struct { int bits, zero, group, half, minimum, xgroup; } tn_codes;   // group, xgroup: 0 for all of k; half: scales are binary16
+typedef struct { const signed char *x; const float *scale; const int *sum; long ldx, ld_scale, ld_sum; } tn_rows;
+
+TN_INLINE int tn_codes_group(tn_codes f) { return f.group && (!f.xgroup || f.group < f.xgroup) ? f.group : f.xgroup; }
+TN_INLINE int tn_codes_head(tn_codes f) { return (f.half ? 128 : 256) << f.minimum; }
+TN_INLINE tn_v tn_codes_scale(tn_codes f, const tn_u8 *head, int v) { return f.half ? tn_f16_float(head + 32 * v) : tn_f32_float(head + 64 * v); }
+TN_INLINE tn_v tn_codes_minimum(tn_codes f, const tn_u8 *head, int v) { return tn_codes_scale(f, head + (f.half ? 128 : 256), v); }
+TN_INLINE tn_i tn_codes_quad(tn_codes f, const tn_u8 *c, int high) {
+    tn_i b = tn_load_i((const int *)c);
+    return f.bits == 8 ? b : (high ? b >> 4 : b) & 0x0f0f0f0f;
+}
+TN_INLINE tn_i tn_codes_start(tn_codes f, const int *sum) { return tn_splat_i(-(f.zero == 128 ? 128 - TN_DOT8_TAKEN : f.zero) * *sum); }
+TN_INLINE tn_i tn_codes_dot(tn_codes f, tn_i acc, tn_i w, tn_i x) { return f.zero == 128 ? tn_dot_u8s8(acc, w, x) : tn_dot_u7s8(acc, w, x); }
+typedef int tn_int1 __attribute__((aligned(1), may_alias));
+TN_INLINE tn_i tn_four(const signed char *x) { return tn_splat_i(*(const tn_int1 *)x); }
+
+// s += the dot products of n values of k of m rows; `ahead`: how far ahead of the codes memory is asked for.
+TN_INLINE void tn_codes_sum(tn_codes f, tn_i s[6][4], const signed char *x, long ldx, const tn_u8 *c, int n, long ahead, const int m) {
+    const int step = f.bits == 4 ? 8 : 4;
+    TN_NO_UNROLL for (int i = 0; i < n; i += step, c += 256, x += step) {
+        TN_UNROLL for (int v = 0; v < 4; v++) __builtin_prefetch(c + ahead + 64 * v);
+        TN_UNROLL for (int high = 0; high < step / 4; high++) {
+            tn_i b[4];
+            TN_UNROLL for (int v = 0; v < 4; v++) b[v] = tn_codes_quad(f, c + 64 * v, high);
+            TN_UNROLL for (int r = 0; r < m; r++) {
+                const tn_i a = tn_four(x + r * ldx + 4 * high);
+                TN_UNROLL for (int v = 0; v < 4; v++) s[r][v] = tn_codes_dot(f, s[r][v], b[v], a);
+            }
+        }
+    }
+}
+// What a group's sums add to acc: scaled by what changes along k.
+TN_INLINE void tn_codes_add(tn_codes f, float *acc, long ldacc, const tn_rows *x, int r0, int i, const tn_u8 *head, tn_i s[6][4], const int m) {
+    const int g = tn_codes_group(f);
+    tn_v minimum_by[6], scale_by[6];
+    TN_UNROLL for (int r = 0; r < m; r++) {
+        float by = f.xgroup ? x->scale[(r0 + r) * x->ld_scale + i / f.xgroup] : 1;
+        scale_by[r] = tn_splat(by);
+        if (f.minimum) minimum_by[r] = tn_splat(f.xgroup ? (float)x->sum[(r0 + r) * x->ld_sum + i / g] * by : (float)x->sum[(r0 + r) * x->ld_sum + i / g]);
+    }
+    TN_UNROLL for (int v = 0; v < 4; v++) {
+        tn_v scale = f.group ? tn_codes_scale(f, head, v) : tn_splat(1), minimum = f.minimum ? tn_codes_minimum(f, head, v) : tn_splat(0);
+        TN_UNROLL for (int r = 0; r < m; r++) {
+            float *to = acc + r * ldacc + 16 * v;
+            tn_v sum = tn_from_int(s[r][v]), y = tn_load(to);
+            if (!f.group) y = tn_fma16(sum, scale_by[r], y);
+            else y = tn_fma16(f.xgroup ? sum * scale_by[r] : sum, scale, y);
+            if (f.minimum) y = tn_fma16(minimum_by[r], minimum, y);
+            tn_store(to, y);
+        }
+    }
+}
+// acc += rows r0 … r0 + m - 1, values first … last - 1 of k. Without groups acc holds int32 sums until the end.
+TN_INLINE void tn_codes_tile(tn_codes f, float *acc, long ldacc, const tn_rows *x, int r0, const tn_u8 *w, int first, int last, long ahead, const int m) {
+    const int head = tn_codes_head(f), g = tn_codes_group(f), row = 16 * f.bits / 2;   // bytes of one k
+    acc += r0 * ldacc;
+    if (!g) {
+        tn_i s[6][4];
+        TN_UNROLL for (int r = 0; r < m; r++)
+            TN_UNROLL for (int v = 0; v < 4; v++) s[r][v] = first ? tn_load_i((const int *)(const void *)(acc + r * ldacc + 16 * v)) : tn_codes_start(f, x->sum + (r0 + r) * x->ld_sum);
+        tn_codes_sum(f, s, x->x + r0 * x->ldx + first, x->ldx, w + head + (long)first * row, last - first, ahead, m);
+        TN_UNROLL for (int r = 0; r < m; r++)
+            TN_UNROLL for (int v = 0; v < 4; v++) tn_store_i((int *)(void *)(acc + r * ldacc + 16 * v), s[r][v]);
+        return;
+    }
+    TN_NO_UNROLL for (int i = first; i < last; i += g) {
+        const tn_u8 *h = f.group ? w + (long)(i / f.group) * (head + f.group * row) : w;
+        tn_i s[6][4];
+        TN_UNROLL for (int r = 0; r < m; r++)
+            TN_UNROLL for (int v = 0; v < 4; v++) s[r][v] = tn_codes_start(f, x->sum + (r0 + r) * x->ld_sum + i / g);
+        tn_codes_sum(f, s, x->x + r0 * x->ldx + i, x->ldx, h + head + (f.group ? i % f.group : i) * row, g, ahead, m);
+        tn_codes_add(f, acc, ldacc, x, r0, i, h, s, m);
+    }
+}
+// What is constant along k: applied at the end.
+TN_INLINE void tn_codes_finish(tn_codes f, float *acc, long ldacc, const tn_rows *x, int rows, const tn_u8 *w) {
+    if (f.group && f.xgroup) return;
+    TN_NO_UNROLL for (int r = 0; r < rows; r++)
+        TN_UNROLL for (int v = 0; v < 4; v++) {
+            float *to = acc + r * ldacc + 16 * v;
+            tn_v y = tn_codes_group(f) ? tn_load(to) : tn_from_int(tn_load_i((const int *)(const void *)to));
+            if (!f.xgroup) y = y * tn_splat(x->scale[r * x->ld_scale]);
+            if (!f.group) y = y * tn_codes_scale(f, w, v);
+            tn_store(to, y);
+        }
+}
+// acc[row][output] of `rows` rows with one panel. A block of k at a time, so that its weights stay in the first-level cache for all rows.
+TN_INLINE void tn_codes_product(tn_codes f, float *acc, long ldacc, tn_rows x, int rows, const tn_u8 *w, int k, long ahead) {
+    const int most = f.group > f.xgroup ? f.group : f.xgroup, block = most > 256 ? most : most ? 256 / most * most : 256;
+    if (tn_codes_group(f))
+        TN_NO_UNROLL for (int r = 0; r < rows; r++)
+            TN_UNROLL for (int v = 0; v < 4; v++) tn_store(acc + r * ldacc + 16 * v, tn_splat(0));
+    TN_NO_UNROLL for (int i = 0; i < k; i += block) {
+        int end = k - i < block ? k : i + block, r = 0;
+        long far = ahead;
+        for (; rows - r >= 6; r += 6, far = 0) tn_codes_tile(f, acc, ldacc, &x, r, w, i, end, far, 6);
+        if (rows - r >= 4) { tn_codes_tile(f, acc, ldacc, &x, r, w, i, end, far, 4); r += 4; far = 0; }
+        if (rows - r >= 2) { tn_codes_tile(f, acc, ldacc, &x, r, w, i, end, far, 2); r += 2; far = 0; }
+        if (rows - r >= 1) tn_codes_tile(f, acc, ldacc, &x, r, w, i, end, far, 1);
+    }
+    tn_codes_finish(f, acc, ldacc, &x, rows, w);
+}
