@@ -51,8 +51,8 @@ int targets_parse(const char *list, const Target *targets[MAX_VARIANTS], Diags *
 }
 
 const char *targets_text(const Target *const *targets, int count, Arena *arena) {
-    const char *text = targets[0]->name;
-    for (int i = 1; i < count; i++) text = arena_printf(arena, "%s,%s", text, targets[i]->name);
+    const char *text = "";
+    for (int i = 0; i < count; i++) text = arena_printf(arena, "%s%s%s", text, i ? "," : "", targets[i]->name);
     return text;
 }
 

@@ -1,7 +1,7 @@
-// Linking. A compiled program is: the model's object, the run time (libtenon_program.a), and the C library, all static; then, page-aligned,
+// Linking. A compiled program is: the model's object (one a target, when there are several), the run time (libtenon_program.a), and the C library, all static; then, page-aligned,
 // its blob. The weights never pass through the linker: they are streamed behind its result.
 //
-// The object is compiled before the weights are packed, so the blob's hash is not in it yet; it is written into the linked image's tn_model
+// The object is compiled before the weights are packed, so the blob's hash is not in it yet; it is written into the linked image's tn_program
 // once the blob is there. Nothing has its final name until it is whole.
 #include "codegen/link.h"
 
@@ -23,7 +23,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MAX_LINK_ARGS = 40 };
+enum { MAX_LINK_ARGS = 40 + MAX_LINK_OBJECTS };
+
+typedef enum { LINK_EXECUTABLE, LINK_SHARED, LINK_OBJECT } LinkKind;
 
 // ---- small files ----------------------------------------------------------------------------------------------------
 
@@ -127,18 +129,26 @@ static void arg(Args *args, const char *item) {
 
 // Files in memory that the linker reads, by number.
 typedef struct {
-    char object[32], exports[32], runtime[32];
-    int fds[3];
+    char objects[MAX_LINK_OBJECTS][32], exports[32], runtime[32];
+    int fds[MAX_LINK_OBJECTS + 2], count;
 } Inputs;
 
-static bool open_inputs(const LinkJob *job, bool shared, Inputs *inputs, Diags *diags) {
+static bool open_input(Inputs *inputs, const void *bytes, size_t length, char path[32]) {
+    int fd = memory_file(bytes, length, path, 32);
+    if (fd >= 0) inputs->fds[inputs->count++] = fd;
+    return fd >= 0;
+}
+
+static bool open_inputs(const LinkJob *job, LinkKind kind, Inputs *inputs, Diags *diags) {
     static const char exports[] = "{ global: tn_*; tenon_program_main; local: *; };";
     Text runtime = {0};
-    bool done = (inputs->fds[0] = memory_file(job->object, job->object_length, inputs->object, sizeof inputs->object)) >= 0;
-    if (shared) done = done && (inputs->fds[1] = memory_file(exports, sizeof exports - 1, inputs->exports, sizeof inputs->exports)) >= 0;
-    if (!native(job->target)) {
+    bool done = job->object_count <= MAX_LINK_OBJECTS;
+    for (int i = 0; i < job->object_count && done; i++)
+        done = open_input(inputs, job->objects[i].bytes, job->objects[i].length, inputs->objects[i]);
+    if (kind == LINK_SHARED) done = done && open_input(inputs, exports, sizeof exports - 1, inputs->exports);
+    if (kind == LINK_EXECUTABLE && !native(job->target)) {
         embedded_runtime(&runtime);
-        done = done && (inputs->fds[2] = memory_file(runtime.data, runtime.length, inputs->runtime, sizeof inputs->runtime)) >= 0;
+        done = done && open_input(inputs, runtime.data, runtime.length, inputs->runtime);
     }
     text_free(&runtime);
     if (!done) diag_error(diags, NOWHERE, "no memory file for the linker: %s", strerror(errno));
@@ -146,8 +156,7 @@ static bool open_inputs(const LinkJob *job, bool shared, Inputs *inputs, Diags *
 }
 
 static void close_inputs(Inputs *inputs) {
-    for (size_t i = 0; i < COUNT_OF(inputs->fds); i++)
-        if (inputs->fds[i] >= 0) close(inputs->fds[i]);
+    for (int i = 0; i < inputs->count; i++) close(inputs->fds[i]);
 }
 
 // For another machine there is no archive: its compiler takes the run time's text. (Headers of ours that are the same everywhere lie in
@@ -159,33 +168,43 @@ static void cross_args(Args *args, const Inputs *inputs) {
     arg(args, "-lutf8proc");
 }
 
-static bool link_image(const LinkJob *job, const char *to, bool shared, Diags *diags) {
+static void runtime_args(Args *args, const Inputs *inputs, LinkKind kind, const Target *target, const char *archive, const char *script) {
+    if (!native(target))
+        cross_args(args, inputs);
+    else if (kind == LINK_SHARED) { // libgomp stays the host's; Unicode tables are ours
+        arg(args, script), arg(args, "-Wl,--whole-archive"), arg(args, archive), arg(args, "-Wl,--no-whole-archive");
+        arg(args, "-Wl,-Bstatic"), arg(args, "-lutf8proc"), arg(args, "-Wl,-Bdynamic");
+    } else
+        arg(args, archive), arg(args, "-lutf8proc");
+    arg(args, "-lgomp"), arg(args, "-lm"), arg(args, "-lpthread");
+    arg(args, "-Wl,--gc-sections"), arg(args, "-Wl,--strip-debug");
+}
+
+static bool link_image(const LinkJob *job, const char *to, LinkKind kind, Diags *diags) {
+    static const char *const modes[] = {[LINK_EXECUTABLE] = "-static", [LINK_SHARED] = "-shared", [LINK_OBJECT] = "-r"};
     char archive[PATH_MAX + 64], script[64];
-    Inputs inputs = {.fds = {-1, -1, -1}};
-    if (shared && !native(job->target)) {
+    Inputs inputs = {0};
+    if (kind == LINK_SHARED && !native(job->target)) {
         diag_error(diags, NOWHERE, "a shared object for %s cannot be linked on this machine", job->target->triple);
         diag(diags, DIAG_HINT, NOWHERE, "--emit exe, obj and c work for other machines");
         return false;
     }
     char *compiler = find_compiler(job->target, diags);
-    bool done = compiler &&
-                (!native(job->target) || find_archive(shared ? "libtenon_pic.a" : "libtenon_program.a", archive, sizeof archive, diags)) &&
-                open_inputs(job, shared, &inputs, diags);
-    if (done) {
+    bool done = compiler && (kind == LINK_OBJECT || !native(job->target) ||
+                             find_archive(kind == LINK_SHARED ? "libtenon_pic.a" : "libtenon_program.a", archive, sizeof archive, diags));
+    if (done && open_inputs(job, kind, &inputs, diags)) {
         Args args = {0};
-        arg(&args, compiler), arg(&args, shared ? "-shared" : "-static"), arg(&args, "-o"), arg(&args, to), arg(&args, inputs.object);
+        arg(&args, compiler), arg(&args, modes[kind]), arg(&args, "-o"), arg(&args, to);
+        for (int i = 0; i < job->object_count; i++) arg(&args, inputs.objects[i]);
         snprintf(script, sizeof script, "-Wl,--version-script=%s", inputs.exports);
-        if (!native(job->target))
-            cross_args(&args, &inputs);
-        else if (shared) { // libgomp stays the host's; Unicode tables are ours
-            arg(&args, script), arg(&args, "-Wl,--whole-archive"), arg(&args, archive), arg(&args, "-Wl,--no-whole-archive");
-            arg(&args, "-Wl,-Bstatic"), arg(&args, "-lutf8proc"), arg(&args, "-Wl,-Bdynamic");
-        } else
-            arg(&args, archive), arg(&args, "-lutf8proc");
-        arg(&args, "-lgomp"), arg(&args, "-lm"), arg(&args, "-lpthread");
-        arg(&args, "-Wl,--gc-sections"), arg(&args, "-Wl,--strip-debug"), arg(&args, "-Wl,-z,noexecstack");
+        if (kind == LINK_OBJECT)
+            arg(&args, "-nostdlib");
+        else
+            runtime_args(&args, &inputs, kind, job->target, archive, script);
+        arg(&args, "-Wl,-z,noexecstack");
         done = run_linker(args.items, job->target, diags);
-    }
+    } else
+        done = false;
     close_inputs(&inputs);
     free(compiler);
     return done;
@@ -210,16 +229,17 @@ bool link_bare(const void *object, size_t length, const char *out) {
 
 // ---- programs -----------------------------------------------------------------------------------------------------------
 
-bool set_blob_hash(void *image, size_t length, uint64_t hash) {
+bool set_blob_hash(void *image, size_t length, const char *program, uint64_t hash) {
     uint64_t offset;
-    if (!elf_symbol_offset(image, length, "tn_model", sizeof(tn_program), &offset)) return false;
+    if (!elf_symbol_offset(image, length, program, sizeof(tn_program), &offset)) return false;
     memcpy((char *)image + offset + offsetof(tn_program, blob_hash), &hash, sizeof hash);
     return true;
 }
 
-static bool patch_file(int fd, uint64_t image_bytes, uint64_t hash, Diags *diags) {
+static bool patch_file(int fd, const LinkJob *job, uint64_t image_bytes, uint64_t hash, Diags *diags) {
     void *image = mmap(NULL, image_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    bool done = image != MAP_FAILED && set_blob_hash(image, image_bytes, hash);
+    bool done = image != MAP_FAILED;
+    for (int i = 0; i < job->object_count && done; i++) done = set_blob_hash(image, image_bytes, job->objects[i].program, hash);
     if (image != MAP_FAILED) munmap(image, image_bytes);
     if (!done) diag_error(diags, NOWHERE, "internal error: the linked program has no tn_model");
     return done;
@@ -228,7 +248,7 @@ static bool patch_file(int fd, uint64_t image_bytes, uint64_t hash, Diags *diags
 static bool append_blob(const OutFile *file, const LinkJob *job, LinkReport *report, Diags *diags) {
     uint64_t base = (report->image_bytes + BLOB_ALIGN - 1) / BLOB_ALIGN * BLOB_ALIGN;
     return blob_write(file->fd, job->out, base, job->parts, job->part_count, &report->blob_hash, &report->blob_bytes, diags) &&
-           patch_file(file->fd, report->image_bytes, report->blob_hash, diags);
+           patch_file(file->fd, job, report->image_bytes, report->blob_hash, diags);
 }
 
 // The linker makes a new file under the temporary name; ours is opened again.
@@ -244,20 +264,22 @@ static bool reopen(OutFile *file, uint64_t *bytes, Diags *diags) {
     return false;
 }
 
-static bool link_to(const LinkJob *job, bool shared, LinkReport *report, Diags *diags) {
+static bool link_to(const LinkJob *job, LinkKind kind, LinkReport *report, Diags *diags) {
     OutFile file;
     *report = (LinkReport){0};
     if (!outfile_open(&file, job->out, diags)) return false;
-    if (link_image(job, file.path, shared, diags) && reopen(&file, &report->image_bytes, diags) &&
-        (shared || append_blob(&file, job, report, diags)))
-        return outfile_keep(&file, true, diags);
+    if (link_image(job, file.path, kind, diags) && reopen(&file, &report->image_bytes, diags) &&
+        (kind != LINK_EXECUTABLE || append_blob(&file, job, report, diags)))
+        return outfile_keep(&file, kind != LINK_OBJECT, diags);
     outfile_drop(&file);
     return false;
 }
 
-bool link_executable(const LinkJob *job, LinkReport *report, Diags *diags) { return link_to(job, false, report, diags); }
+bool link_executable(const LinkJob *job, LinkReport *report, Diags *diags) { return link_to(job, LINK_EXECUTABLE, report, diags); }
 
-bool link_shared(const LinkJob *job, LinkReport *report, Diags *diags) { return link_to(job, true, report, diags); }
+bool link_shared(const LinkJob *job, LinkReport *report, Diags *diags) { return link_to(job, LINK_SHARED, report, diags); }
+
+bool link_object(const LinkJob *job, LinkReport *report, Diags *diags) { return link_to(job, LINK_OBJECT, report, diags); }
 
 bool blob_file(const char *path, const BlobPart *parts, int part_count, uint64_t *hash, uint64_t *length, Diags *diags) {
     OutFile file;

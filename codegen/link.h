@@ -6,9 +6,17 @@
 #include "codegen/codegen.h"
 
 typedef struct {
-    const void *object;
-    size_t object_length;
-    const Target *target;
+    const void *bytes;
+    size_t length;
+    const char *program; // the name of the tn_program that it defines
+} LinkObject;
+
+enum { MAX_LINK_OBJECTS = 17 }; // targets, and the list of them
+
+typedef struct {
+    const LinkObject *objects;
+    int object_count;
+    const Target *target; // whose triple they all have
     const char *out; // the path of the result
     const BlobPart *parts;
     int part_count; // the blob's sections
@@ -19,10 +27,12 @@ typedef struct {
 } LinkReport;
 
 // One static executable, blob appended; made under another name in the same folder and renamed when whole.
-// The object's tn_model.blob_hash is set to the blob's.
+// The blob_hash of each object's tn_program is set to the blob's.
 bool link_executable(const LinkJob *job, LinkReport *report, Diags *diags);
 // A shared object that exports what runtime/tenon.h declares, and no blob (report->blob_bytes is 0): blob_file writes that beside it first.
 bool link_shared(const LinkJob *job, LinkReport *report, Diags *diags);
+// One object of several.
+bool link_object(const LinkJob *job, LinkReport *report, Diags *diags);
 // A blob in a file of its own.
 bool blob_file(const char *path, const BlobPart *parts, int part_count, uint64_t *hash, uint64_t *length, Diags *diags);
 // The bare object as a shared object, for jit_open: no run time in it. False (silently) when no linker is there.
@@ -30,7 +40,7 @@ bool link_bare(const void *object, size_t length, const char *out);
 // Writes a whole file under another name and renames it.
 bool write_file(const char *path, const void *bytes, size_t length, Diags *diags);
 
-// Sets tn_model.blob_hash in the bytes of an object or executable. False: it has no tn_model.
-bool set_blob_hash(void *image, size_t length, uint64_t hash);
+// Sets blob_hash of the tn_program named `program` in the bytes of an object or executable. False: it has none of that name.
+bool set_blob_hash(void *image, size_t length, const char *program, uint64_t hash);
 
 #endif

@@ -2,6 +2,7 @@
 // (run it, link it, print it) is theirs.
 #include "driver/build.h"
 
+#include "codegen/fat.h"
 #include "passes/passes.h"
 #include "runtime/format.h"
 
@@ -18,9 +19,11 @@ static void phase_done(const BuildOptions *options, const char *what, double beg
 static void timing(const BuildOptions *options, const char *what, double began) { phase_done(options, what, began, NULL); }
 
 const Target *build_target(const BuildOptions *options, Diags *diags) {
+    const Target *targets[MAX_VARIANTS];
     if (!strchr(options->target, ',')) return target_find(options->target, diags);
-    diag_error(diags, NOWHERE, "--target %s: one program for several targets is not supported yet", options->target);
-    diag(diags, DIAG_HINT, NOWHERE, "compile once for each target");
+    if (options->several) return targets_parse(options->target, targets, diags) ? targets[0] : NULL;
+    diag_error(diags, NOWHERE, "--target %s: one target is needed here", options->target);
+    diag(diags, DIAG_HINT, NOWHERE, "tenon compile makes programs for several targets");
     return NULL;
 }
 
@@ -123,7 +126,7 @@ static bool load(Build *build, const char *path, Diags *diags) {
     build->model = model_open(build->arena, path, diags);
     phase_done(build->options, "model", began, build->model ? build->model->module : NULL);
     if (build->model) guard_files(build->model->weights, true);
-    return build->model && collect_parts(build, path, diags);
+    return build->model && (build->variant.code_only || collect_parts(build, path, diags));
 }
 
 static bool plan(Build *build, Diags *diags) {
@@ -142,17 +145,22 @@ bool build_load(Build *build, const char *path, const BuildOptions *options, Dia
     return false;
 }
 
-bool build_open(Build *build, const char *path, const BuildOptions *options, Diags *diags) {
-    if (!build_load(build, path, options, diags)) return false;
-    if (plan(build, diags)) return true;
+bool build_open_variant(Build *build, const char *path, const BuildOptions *options, BuildVariant variant, Diags *diags) {
+    *build = (Build){.arena = arena_new(), .options = options, .variant = variant};
+    if (load(build, path, diags) && plan(build, diags)) return true;
     build_close(build);
     return false;
+}
+
+bool build_open(Build *build, const char *path, const BuildOptions *options, Diags *diags) {
+    return build_open_variant(build, path, options, (BuildVariant){0}, diags);
 }
 
 bool build_code(const Build *build, EmitKind kind, uint64_t blob_hash, Text *out, Diags *diags) {
     Text c = {0};
     ClangOptions clang;
     double began = seconds_now();
+    if (build->variant.symbol) text_printf(&c, "#define TN_MODEL %s\n", build->variant.symbol);
     plan_emit(build->plan, FLAVOUR_JIT, blob_hash, &c);
     timing(build->options, "emit", began);
     target_clang_options(build->target, &clang);

@@ -8,12 +8,19 @@
 #include "runtime/blob.h"
 #include "runtime/progress.h"
 
+// What a build is of a program for several targets. Zeros: the whole program.
+typedef struct {
+    const char *symbol; // its tn_program's name; NULL: tn_model
+    bool code_only;     // the blob's parts come from another build
+} BuildVariant;
+
 // A model on its way: loaded, through the passes, planned, with the blob's parts ready to be packed.
 typedef struct {
     Arena *arena;
     Model *model;
     const Target *target;
     const BuildOptions *options;
+    BuildVariant variant;
     Plan *plan;
     Text meta, tokenizer;
     BlobPart parts[3];
@@ -26,6 +33,7 @@ bool build_passes(Module *module, const BuildOptions *options, Diags *diags);
 const Target *build_target(const BuildOptions *options, Diags *diags);
 bool build_load(Build *build, const char *path, const BuildOptions *options, Diags *diags); // without passes and plan: for the interpreter
 bool build_open(Build *build, const char *path, const BuildOptions *options, Diags *diags);
+bool build_open_variant(Build *build, const char *path, const BuildOptions *options, BuildVariant variant, Diags *diags);
 // The generated C, compiled. The blob's hash in it is `blob_hash`.
 bool build_code(const Build *build, EmitKind kind, uint64_t blob_hash, Text *out, Diags *diags);
 void build_close(Build *build);

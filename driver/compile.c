@@ -4,9 +4,11 @@
 //   so       a shared object; beside it the weights, a C header, a pkg-config file
 //   obj, c   an object, or C with the run time's text in it; beside it the weights
 //   llvm-ir, asm   to read; no weights
+//
+// For several targets: exe, so and obj, which then hold the code of each, over the same weights (fat.c).
 #include "codegen/embedded.h"
 #include "codegen/link.h"
-#include "driver/build.h"
+#include "driver/fat.h"
 #include "runtime/format.h"
 
 #include <stdlib.h>
@@ -29,6 +31,7 @@ typedef struct {
     char *stem;                       // OUT without its ending, where the kind has one
     uint64_t out_bytes, weight_bytes; // for the summary
     char *weights;                    // the file of weights beside; NULL: inside or none
+    const char *targets;              // "x86-64-v4,x86-64-v3"
 } Compile;
 
 static bool ends_with(const char *text, const char *ending) {
@@ -64,8 +67,8 @@ static bool put_header(const Compile *job, const Build *build, Diags *diags) {
                 ".\n//\n// Build against it:  cc program.c $(pkg-config --cflags --libs %s) "
                 "(PKG_CONFIG_PATH: the folder of %s.pc)\n// The weights, %s, are looked for beside the shared object; "
                 "tn_open_options.weights names another place.\n//\n",
-                file_part(job->out), build->model->name ? build->model->name : "a model", build->target->name, file_part(job->stem),
-                file_part(job->stem), file_part(job->weights));
+                file_part(job->out), build->model->name ? build->model->name : "a model", job->targets, file_part(job->stem), file_part(job->stem),
+                file_part(job->weights));
     embedded_header(&text);
     bool done = put_text(path, &text, diags);
     free(path);
@@ -80,8 +83,7 @@ static bool put_pkg_config(const Compile *job, const Build *build, Diags *diags)
     text_printf(&text,
                 "Name: %s\nDescription: %s, compiled for %s by tenon\nVersion: %s\nCflags: -I${pcfiledir}\n"
                 "Libs: -L${pcfiledir} -Wl,-rpath,${pcfiledir} -l:%s\n",
-                file_part(job->stem), build->model->name ? build->model->name : "a model", build->target->name, TENON_VERSION,
-                file_part(job->out));
+                file_part(job->stem), build->model->name ? build->model->name : "a model", job->targets, TENON_VERSION, file_part(job->out));
     bool done = put_text(path, &text, diags);
     free(path);
     text_free(&text);
@@ -90,33 +92,38 @@ static bool put_pkg_config(const Compile *job, const Build *build, Diags *diags)
 
 // ---- one function a kind ------------------------------------------------------------------------------------------------
 
-static bool compile_linked(Compile *job, const Build *build, Diags *diags) {
-    Text object = {0};
+static bool link_kind(const Compile *job, const LinkJob *link, LinkReport *report, Diags *diags) {
+    if (job->kind == OUT_OBJ && link->object_count == 1) { // no linker needed
+        report->image_bytes = link->objects[0].length;
+        return write_file(job->out, link->objects[0].bytes, link->objects[0].length, diags);
+    }
+    return (job->kind == OUT_SO ? link_shared : job->kind == OUT_OBJ ? link_object : link_executable)(link, report, diags);
+}
+
+static bool compile_linked(Compile *job, Fat *fat, Diags *diags) {
+    const Build *build = &fat->builds[0];
     LinkReport report = {0};
     uint64_t hash = 0;
-    bool shared = job->kind == OUT_SO;
-    bool done = (!shared || put_weights(job, build, &hash, diags)) && build_code(build, EMIT_OBJECT, hash, &object, diags);
-    LinkJob link = {.object = object.data,
-                    .object_length = object.length,
+    bool inside = job->kind == OUT_EXE;
+    bool done = (inside || put_weights(job, build, &hash, diags)) && fat_code(fat, hash, diags);
+    LinkJob link = {.objects = fat->objects,
+                    .object_count = fat->object_count,
                     .target = build->target,
                     .out = job->out,
                     .parts = build->parts,
                     .part_count = build->part_count};
     double began = seconds_now();
-    done = done && (shared ? link_shared : link_executable)(&link, &report, diags);
-    if (done && job->build.timing) fprintf(stderr, "%-16s %8.1f ms\n", shared ? "link" : "link and pack", (seconds_now() - began) * 1e3);
-    done = done && (!shared || (put_header(job, build, diags) && put_pkg_config(job, build, diags)));
+    done = done && link_kind(job, &link, &report, diags);
+    if (done && job->build.timing) fprintf(stderr, "%-16s %8.1f ms\n", inside ? "link and pack" : "link", (seconds_now() - began) * 1e3);
+    done = done && (job->kind != OUT_SO || (put_header(job, build, diags) && put_pkg_config(job, build, diags)));
     job->out_bytes = report.image_bytes;
-    if (!shared) job->weight_bytes = report.blob_bytes;
-    text_free(&object);
+    if (inside) job->weight_bytes = report.blob_bytes;
     return done;
 }
 
 static bool compile_text(Compile *job, const Build *build, EmitKind kind, Diags *diags) {
     Text text = {0};
-    uint64_t hash = 0;
-    bool done = (kind != EMIT_OBJECT || put_weights(job, build, &hash, diags)) && build_code(build, kind, hash, &text, diags) &&
-                put_text(job->out, &text, diags);
+    bool done = build_code(build, kind, 0, &text, diags) && put_text(job->out, &text, diags);
     job->out_bytes = text.length;
     text_free(&text);
     return done;
@@ -148,7 +155,8 @@ static bool compile_c(Compile *job, const Build *build, Diags *diags) {
     return done;
 }
 
-static bool compile_kind(Compile *job, const Build *build, Diags *diags) {
+static bool compile_kind(Compile *job, Fat *fat, Diags *diags) {
+    const Build *build = &fat->builds[0];
     bool gpu = strncmp(build->target->triple, "nvptx", 5) == 0;
     if (gpu && job->kind == OUT_PTX)
         return compile_text(job, build, EMIT_PTX, diags);
@@ -159,8 +167,8 @@ static bool compile_kind(Compile *job, const Build *build, Diags *diags) {
     }
     switch (job->kind) {
     case OUT_EXE:
-    case OUT_SO: return compile_linked(job, build, diags);
-    case OUT_OBJ: return compile_text(job, build, EMIT_OBJECT, diags);
+    case OUT_SO:
+    case OUT_OBJ: return compile_linked(job, fat, diags);
     case OUT_C: return compile_c(job, build, diags);
     case OUT_LLVM_IR: return compile_text(job, build, EMIT_LLVM_IR, diags);
     case OUT_ASM: return compile_text(job, build, EMIT_ASSEMBLY, diags);
@@ -173,7 +181,7 @@ static bool compile_kind(Compile *job, const Build *build, Diags *diags) {
 
 // ---- the command --------------------------------------------------------------------------------------------------------
 
-static void summary(const Compile *job, const Build *build, double seconds) {
+static void summary(const Compile *job, double seconds) {
     if (job->json) {
         Text out = {0};
         text_puts(&out, "{\"output\": ");
@@ -181,7 +189,7 @@ static void summary(const Compile *job, const Build *build, double seconds) {
         text_puts(&out, ", \"emit\": ");
         json_text(&out, out_kinds[job->kind].name);
         text_puts(&out, ", \"target\": ");
-        json_text(&out, build->target->name);
+        json_text(&out, job->targets);
         text_printf(&out, ", \"code_bytes\": %llu, \"weight_bytes\": %llu, \"weights\": ", (unsigned long long)job->out_bytes,
                     (unsigned long long)job->weight_bytes);
         if (job->weights)
@@ -193,7 +201,7 @@ static void summary(const Compile *job, const Build *build, double seconds) {
         text_free(&out);
         return;
     }
-    fprintf(stderr, "%s: %s for %s, %.2f MB", job->out, out_kinds[job->kind].name, build->target->name, (double)job->out_bytes / 1e6);
+    fprintf(stderr, "%s: %s for %s, %.2f MB", job->out, out_kinds[job->kind].name, job->targets, (double)job->out_bytes / 1e6);
     if (job->weights)
         fprintf(stderr, "; weights in %s, %.1f MB", job->weights, (double)job->weight_bytes / 1e6);
     else if (job->weight_bytes)
@@ -221,15 +229,16 @@ static int choose_kind(const Command *command, Compile *job) {
 
 static int compile(Compile *job) {
     Diags *diags = diags_new();
-    Build build;
+    Fat fat;
     Progress progress = {0};
     double began = seconds_now();
-    bool done = build_open(&build, job->model, &job->build, diags);
+    bool done = fat_open(&fat, job->model, &job->build, diags);
     if (done) {
-        build.progress = &progress;
-        done = compile_kind(job, &build, diags);
-        if (done) summary(job, &build, seconds_now() - began);
-        build_close(&build);
+        fat.builds[0].progress = &progress;
+        job->targets = fat.targets;
+        done = compile_kind(job, &fat, diags);
+        if (done) summary(job, seconds_now() - began);
+        fat_close(&fat);
     }
     int said = finish(diags);
     return done ? said : EXIT_INPUT;
@@ -238,6 +247,7 @@ static int compile(Compile *job) {
 static int run(const Command *command, int argc, char **argv) {
     Compile job = {0};
     build_options_init(&job.build);
+    job.build.several = true;
     Options options = {.command = command, .arguments = &job.model, .argument_room = 1, .argument_least = 1};
     option_add(&options, "-o", OPTION_TEXT, &job.out, "OUT", "what to write");
     option_add(&options, "--emit", OPTION_TEXT, &job.emit, "KIND",
@@ -248,6 +258,8 @@ static int run(const Command *command, int argc, char **argv) {
     if (code >= 0) return code;
     if (!job.out || !*job.out) return usage_error(command, "-o OUT is missing");
     if ((code = choose_kind(command, &job))) return code;
+    if (strchr(job.build.target, ',') && job.kind > OUT_OBJ)
+        return usage_error(command, "--emit %s is for one target; for several there are exe, so and obj", out_kinds[job.kind].name);
     const char *ending = out_kinds[job.kind].ending;
     size_t length = strlen(job.out) - (ending && ends_with(job.out, ending) ? strlen(ending) : 0);
     job.stem = strndup(job.out, length);
@@ -263,10 +275,12 @@ const Command compile_command = {
     "ahead of time: one executable, a shared object, C …",
     "Compiles the model and its weights. The default is one static executable that needs nothing else. A shared object gets its weights, a "
     "C\n"
-    "header and a pkg-config file beside it; an object and C get the weights. The same target gives the same bits in every form.",
+    "header and a pkg-config file beside it; an object and C get the weights. The same target gives the same bits in every form.\n"
+    "For several targets the program holds code for each over one copy of the weights, and takes the best that it finds itself on.",
     "  tenon compile smollm2.gguf -o smollm2 && ./smollm2 -p \"Why is the sky blue?\"\n"
     "  tenon compile model.yaml -o model.c\n      one C file that gcc or clang builds; its first lines say how\n"
     "  tenon compile model.yaml -o libmodel.so --target x86-64-v3\n      for any machine with AVX2, to use from other programs\n"
+    "  tenon compile model.yaml -o model --target x86-64-v3,x86-64-v4+vnni,amx\n      one program for all of these; TENON_TARGET=NAME in its environment takes another than the best\n"
     "  tenon compile model.yaml -o model.s --target armv8.2-a+dotprod\n      assembly, to read\n",
     run,
 };

@@ -52,6 +52,7 @@ typedef struct BuildOptions {
     bool timing, json;
     uint64_t cache_size;
     bool no_cache, reference;
+    bool several;                // the command takes several targets
     // Called after each pass (with the module as it then is), after the model is read (likewise) and after every other phase (NULL).
     void (*observe)(void *to, const char *phase, double milliseconds, const struct Module *module);
     void *observe_to;

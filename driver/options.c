@@ -162,7 +162,7 @@ int options_parse(Options *options, int argc, char **argv) {
 void build_options_init(BuildOptions *build) { *build = (BuildOptions){.target = "native", .cache_size = (uint64_t)20 << 30}; }
 
 void build_options_add(Options *options, BuildOptions *build) {
-    option_add(options, "--target", OPTION_TEXT, &build->target, "T", "the machine to compile for (tenon targets lists them; native)");
+    option_add(options, "--target", OPTION_TEXT, &build->target, "T", "the machine to compile for (tenon targets lists them; native); compile takes several: T,T…");
     option_add(options, "--quant", OPTION_TEXT, &build->quantize, "Q", "how weights are stored: as-stored (default), w8a8, f16, bf16");
     pass_options_add(options, build);
 }

@@ -222,8 +222,9 @@ static void executable_runs(void **state) {
     toy_object(&object, diags);
     blob_meta_add(&meta, "name", "toy");
     BlobPart parts[] = {{SECTION_META, blob_pack_text, &meta}, {SECTION_WEIGHTS, pack_toy, &step}};
-    LinkJob job = {.object = object.data,
-                   .object_length = object.length,
+    LinkObject model = {object.data, object.length, "tn_model"};
+    LinkJob job = {.objects = &model,
+                   .object_count = 1,
                    .target = target_find("generic", diags),
                    .out = exe.data,
                    .parts = parts,
@@ -258,7 +259,7 @@ static void link_errors(void **state) {
     Diags *diags = diags_new();
     Text text = {0};
     LinkReport report;
-    LinkJob job = {.object = "", .target = target_find("generic", diags), .out = "/nonexistent/folder/program"};
+    LinkJob job = {.target = target_find("generic", diags), .out = "/nonexistent/folder/program"};
     assert_false(link_executable(&job, &report, diags));
     job.target = target_find("armv8-a", diags);
     job.out = "/tmp/tenon-never-written";

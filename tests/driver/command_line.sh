@@ -53,7 +53,12 @@ expect 2 "did you mean 'w8a8'?" eval "$folder/absent.yaml" --text x --against-qu
 expect 2 "did you mean 'fuse'?" bench "$folder/absent.yaml" --passes fus
 expect 2 "did you mean 'fuse'?" check "$folder/absent.yaml" --skip-pass fus
 expect 2 "did you mean 'fuse'?" run "$folder/absent.yaml" --print-after=fus -p x
-expect 2 "not supported yet" compile "$folder/absent.yaml" -o "$folder/out" --target x86-64-v3,x86-64-v4
+expect 2 "did you mean 'x86-64-v4'?" compile "$folder/absent.yaml" -o "$folder/out" --target x86-64-v3,x86-64-v44
+expect 2 "do not go into one program" compile "$folder/absent.yaml" -o "$folder/out" --target x86-64-v3,armv8-a
+expect 2 "is a GPU" compile "$folder/absent.yaml" -o "$folder/out" --target x86-64-v3,sm_90a
+expect 2 "--emit c is for one target" compile "$folder/absent.yaml" -o "$folder/out.c" --target x86-64-v3,x86-64-v4
+expect 2 "one target is needed here" run "$folder/absent.yaml" --target x86-64-v3,x86-64-v4
+expect 1 "cannot" compile "$folder/absent.yaml" -o "$folder/out" --target x86-64-v3,x86-64-v4
 expect 0 "native" targets
 expect 0 '{"native": "' targets --json
 
