@@ -7,13 +7,15 @@
 enum { EXIT_DONE, EXIT_INPUT, EXIT_USAGE, EXIT_MACHINE };
 
 typedef struct Command Command;
+struct Module;
 struct Command {
     const char *name, *arguments, *meaning;                    // "compile", "MODEL -o OUT", one line
     const char *help;                                          // what it does, in a few lines
     const char *examples;                                      // "tenon compile …\n    what that does\n"
     int (*run)(const Command *command, int argc, char **argv); // argv[0] is the subcommand
 };
-extern const Command import_command, check_command, compile_command, run_command, eval_command, bench_command, opt_command, targets_command;
+extern const Command import_command, check_command, compile_command, run_command, eval_command, bench_command, explain_command, opt_command,
+    targets_command;
 
 // ---- options ----------------------------------------------------------------------------------------------------------
 
