@@ -50,11 +50,10 @@ void type_text(const Type *type, Text *out);   // f32[T, 576]
 typedef enum {
     LAYOUT_NONE,       // not decided yet
     LAYOUT_ROWS,       // row-major f32, i32 or bool: vectors, tables that are only gathered from
-    LAYOUT_PANELS,     // panels of 64 outputs, K outermost in a panel: what linear reads
-    LAYOUT_TILES,      // int8 panels with 4 consecutive K of one output adjacent: dot-product and tile instructions
+    LAYOUT_PANELS,     // panels of 64 outputs, K outermost in a panel: what products read
     LAYOUT_COUNT
 } Layout;
-extern const char *const layout_names[LAYOUT_COUNT];   // none rows panels tiles
+extern const char *const layout_names[LAYOUT_COUNT];   // none rows panels
 
 // ---- weights ------------------------------------------------------------------------------------------------------
 

@@ -318,7 +318,7 @@ static bool parse_layout(Parser *p, Layout *layout) {
             *layout = (Layout)i;
             return true;
         }
-    return fail(p, "expected a layout: none, rows, panels or tiles");
+    return fail(p, "expected a layout: none, rows or panels");
 }
 
 static bool parse_weight_parts(Parser *p, Weight *weight) {

@@ -28,7 +28,7 @@ static void assert_round_trip(const Module *module) {
     "\n" \
     "weight @embed : q4_1[100, 32]\n" \
     "weight @\"stack[1] of \\\"three\\\"\" : bf16[32, 64] from @stack bf16[3, 64, 32] index 1 transpose\n" \
-    "weight @qkv.q : f16[32, 32] from @qkv f16[96, 32] rows 0 step 3 count 32 quantize w8 layout tiles\n" \
+    "weight @qkv.q : f16[32, 32] from @qkv f16[96, 32] rows 0 step 3 count 32 quantize w8 layout panels\n" \
     "weight @factors : f32[4] = [1, 0.1, 1e-20, 3.4028235e+38]\n" \
     "weight @mask : bool[2] = [0, 1]\n" \
     "\n" \

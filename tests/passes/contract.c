@@ -171,7 +171,7 @@ bool check_layout(const Module *module, Text *problem) {
             for (int k = 0; k < node->operand_count; k++) {
                 const Value *value = node->operands[k];
                 if (!value || !is_weight(value)) continue;
-                Layout wanted = node->op == OP_LINEAR && k == 1 ? LAYOUT_PANELS : node->op == OP_LINEAR_I8 && k == 2 ? LAYOUT_TILES : LAYOUT_ROWS;
+                Layout wanted = (node->op == OP_LINEAR && k == 1) || (node->op == OP_LINEAR_I8 && k == 3) ? LAYOUT_PANELS : LAYOUT_ROWS;
                 if (node->op == OP_CALL) {
                     const Func *callee = node_attr(node, "block")->func;
                     wanted = callee->params[k - callee->input_count]->layout;
