@@ -256,6 +256,12 @@ static void quantize_call(RowValues *r, const Node *node, const char *row) {
                 name_of(r, node->results[1]), row, groups, name_of(r, node->results[2]), row, parts, name_of(r, x), row, n, n, n / groups, n / parts);
 }
 
+static void narrow_call(RowValues *r, const Node *node, const char *row) {
+    const Value *x = node->operands[0];
+    int n = (int)x->type.dims[x->type.rank - 1];
+    kernel_call(r->k, "tn_narrow_row(%s + %s * %d, %s + %s * %d, %d)", name_of(r, node->results[0]), row, n, name_of(r, x), row, n, n);
+}
+
 static void hadamard_call(RowValues *r, const Node *node, const char *row) {
     const Value *x = node->operands[0];
     int n = (int)x->type.dims[x->type.rank - 1], block = (int)node_int(node, "block");
@@ -342,6 +348,7 @@ static void build_node(RowValues *r, const Node *node) {
     case OP_TOP_K: over_rows(r, node, top_k_call); return;
     case OP_GATHER: over_rows(r, node, gather_call); return;
     case OP_QUANTIZE_ROWS: over_rows(r, node, quantize_call); return;
+    case OP_NARROW: over_rows(r, node, narrow_call); return;
     case OP_HADAMARD: over_rows(r, node, hadamard_call); return;
     case OP_CACHE_WRITE: cache_write(r, node); return;
     case OP_MEAN_TOKENS: mean_tokens(r, node); return;
@@ -373,7 +380,7 @@ static void copy_results(RowValues *r) {
         const char *type = c_type(v->type.dtype);
         int to = kernel_buffer(r->k, arena_printf(r->k->arena, "out_%d", i), v->type.dtype, PLACE_MEMORY, 0,
                                arena_printf(r->k->arena, "(%s *)a->out[%d] + (long)%s * %lld", type, i, r->row, (long long)n));
-        if (v->type.dtype == DT_I8 || buffer < 0) {
+        if (v->type.dtype == DT_I8 || v->type.dtype == DT_BF16 || buffer < 0) {
             values_fail(r, "%s cannot be a result of this kernel", v->name);
             continue;
         }

@@ -9,7 +9,7 @@ static double row_elements(const Value *v) { return v->type.rank && v->type.dims
 static bool is_rows(const Value *v) { return v->type.dtype != DT_CACHE && v->type.rank && v->type.dims[0] < 0; }
 
 static double node_operations(const Node *node) {
-    if (node->op == OP_LINEAR || node->op == OP_LINEAR_I8 || node->op == OP_ATTEND || op_info(node->op)->flags & SHAPE) return 0;
+    if (node->op == OP_LINEAR || node->op == OP_LINEAR_I8 || node->op == OP_LINEAR_BF16 || node->op == OP_ATTEND || op_info(node->op)->flags & SHAPE) return 0;
     double most = 0;
     for (int i = 0; i < node->result_count; i++)
         if (is_rows(node->results[i]) && row_elements(node->results[i]) > most) most = row_elements(node->results[i]);

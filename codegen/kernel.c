@@ -187,9 +187,9 @@ bool kernel_panel(const Kernel *k, int param, PanelLayout *out) {
 
 // ---- values in memory -------------------------------------------------------------------------------------------------------
 
-const char *c_type(DType type) { return type == DT_F32 ? "float" : type == DT_I32 ? "int" : type == DT_I8 ? "signed char" : "tn_u8"; }
+const char *c_type(DType type) { return type == DT_F32 ? "float" : type == DT_I32 ? "int" : type == DT_I8 ? "signed char" : type == DT_BF16 ? "tn_u16" : "tn_u8"; }
 
-uint64_t row_bytes(const Type *type) { return (uint64_t)type_row_elements(type) * (type->dtype == DT_BOOL || type->dtype == DT_I8 ? 1 : 4); }
+uint64_t row_bytes(const Type *type) { return (uint64_t)type_row_elements(type) * (type->dtype == DT_BOOL || type->dtype == DT_I8 ? 1 : type->dtype == DT_BF16 ? 2 : 4); }
 
 uint64_t cache_bytes(const Type *cache) {
     return (uint64_t)cache->dims[0] * KV_BLOCK * (uint64_t)(cache->dims[1] + round_up(cache->dims[2], 16)) * 4;

@@ -94,7 +94,7 @@ static bool plan_kernel(Plan *plan, FuncPlan *f, Diags *diags) {
     k->param_storage = f->storage;
     k->rows_read = ARENA_ARRAY(plan->arena, bool, f->func->param_count);
     f->id = plan->kernel_count++;
-    bool linear = contains(f->func, OP_LINEAR) || contains(f->func, OP_LINEAR_I8);
+    bool linear = contains(f->func, OP_LINEAR) || contains(f->func, OP_LINEAR_I8) || contains(f->func, OP_LINEAR_BF16);
     bool built = contains(f->func, OP_ATTEND) ? build_attend(k, diags) : linear ? build_linear(k, diags) : build_rows(k, diags);
     return built && fits_stack(k, diags);
 }

@@ -121,6 +121,28 @@ void eval_LINEAR_I8(Eval *eval) {
     }
 }
 
+// ---- bf16 -----------------------------------------------------------------------------------------------------------------
+
+void eval_NARROW(Eval *eval) {
+    int64_t count = tensor_elements(&eval->in[0]);
+    const float *x = eval->in[0].data;
+    for (int64_t i = 0; i < count; i++) ((uint16_t *)eval->out[0].data)[i] = f32_to_bf16(x[i]);
+}
+
+void eval_LINEAR_BF16(Eval *eval) {
+    const Type *weight = &eval->node->operands[1]->type;
+    int64_t k = weight->dims[1], out = weight->dims[0], count = tensor_elements(&eval->in[0]);
+    const uint16_t *codes = eval->in[0].data;
+    double *x = ARENA_ARRAY(eval->arena, double, count);
+    for (int64_t i = 0; i < count; i++) {
+        uint32_t bits = (uint32_t)codes[i] << 16;
+        float value;
+        memcpy(&value, &bits, sizeof value);
+        x[i] = (double)value;
+    }
+    product(eval, 1, 0, out, x, k, count / k, k, eval_vector(eval, 2), eval->out[0].data, out);
+}
+
 // ---- norms ----------------------------------------------------------------------------------------------------------------
 
 void eval_RMS_NORM(Eval *eval) {

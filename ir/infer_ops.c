@@ -112,6 +112,20 @@ void infer_LINEAR_I8(Infer *infer) {
     else infer_result(infer, type);
 }
 
+void infer_NARROW(Infer *infer) {
+    Type type = infer->in[0];
+    type.dtype = (DType)node_int(infer->node, "type");
+    if (type.dtype != DT_BF16) infer_error(infer, "cannot narrow to %s", dtype_info[type.dtype].name);
+    else if (expect_dtype(infer, 0, DT_F32) && has_columns(infer, 0)) infer_result(infer, type);
+}
+
+void infer_LINEAR_BF16(Infer *infer) {
+    Type type;
+    if (!expect_dtype(infer, 0, DT_BF16) || !linear_types(infer, 0, 1, 2, &type)) return;
+    if (infer->in[1].rank != 2) infer_error(infer, "%s must be [out, in]", operand_name(infer, 1));
+    else infer_result(infer, type);
+}
+
 static void norm(Infer *infer) {
     if (!expect_dtype(infer, 0, DT_F32) || !has_columns(infer, 0)) return;
     int64_t columns = last_size(&infer->in[0]);

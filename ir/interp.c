@@ -78,6 +78,7 @@ int64_t tensor_rows(const Tensor *tensor) {
 
 size_t element_bytes(DType dtype) {
     if (dtype == DT_BOOL || dtype == DT_I8) return 1;
+    if (dtype == DT_BF16) return 2;
     return dtype == DT_CACHE ? sizeof(Cache *) : 4;
 }
 
@@ -191,7 +192,7 @@ static Tensor weight_tensor(const Frame *frame, const Value *value) {
 
 // Large weights that an op reads by row are not made into tensors.
 static bool read_by_row(const Node *node, int operand) {
-    return (node->op == OP_LINEAR && operand == 1) || (node->op == OP_EMBEDDING && operand == 1) ||
+    return ((node->op == OP_LINEAR || node->op == OP_LINEAR_BF16 || node->op == OP_EMBEDDING) && operand == 1) ||
            (node->op == OP_LINEAR_I8 && operand == 3);
 }
 

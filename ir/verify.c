@@ -138,7 +138,7 @@ static void verify_definition(Verify *v, NameSet *names, const Value *value, Val
     if (value->kind != kind || value->index != index) wrong(v, "%%%s does not know its place", value->name);
     if (!type_valid(&value->type, param) || (param && !type_bytes(&value->type, &bytes))) wrong(v, "%%%s has no valid type", value->name);
     else if (!param && value->type.dtype != DT_F32 && value->type.dtype != DT_I32 && value->type.dtype != DT_BOOL &&
-             value->type.dtype != DT_I8 && value->type.dtype != DT_CACHE)
+             value->type.dtype != DT_I8 && value->type.dtype != DT_BF16 && value->type.dtype != DT_CACHE)
         wrong(v, "%%%s: a value cannot be %s", value->name, dtype_info[value->type.dtype].name);
     if (value->count < 0 || value->count > MAX_ARRAY || (value->count && !param)) wrong(v, "%%%s is no array", value->name);
     if (value->place < -1 || (unsigned)value->layout >= LAYOUT_COUNT) wrong(v, "%%%s has no valid place or layout", value->name);

@@ -33,7 +33,7 @@ static bool computable(const Node *node) {
     for (int r = 0; r < node->result_count; r++) to += type_row_elements(&node->results[r]->type);
     if (to > SMALL && to > 2 * from) return false;
     for (int r = 0; r < node->result_count; r++)
-        if (type_has_rows(&node->results[r]->type) || node->results[r]->type.dtype == DT_CACHE || node->results[r]->type.dtype == DT_I8) return false;
+        if (type_has_rows(&node->results[r]->type) || node->results[r]->type.dtype == DT_CACHE || node->results[r]->type.dtype == DT_I8 || node->results[r]->type.dtype == DT_BF16) return false;
     for (int k = 0; k < node->operand_count; k++) {
         const Value *value = node->operands[k];
         if (value && !is_const(value) && !(value_is_weight(value) && value->count == 0)) return false;

@@ -22,7 +22,7 @@ enum {
 
 // ---- what nodes are ----------------------------------------------------------------------------------------------------------------
 
-static bool is_linear(const Node *node) { return node->op == OP_LINEAR || node->op == OP_LINEAR_I8; }
+static bool is_linear(const Node *node) { return node->op == OP_LINEAR || node->op == OP_LINEAR_I8 || node->op == OP_LINEAR_BF16; }
 static bool stays(const Node *node) { return node_calls(node); }
 static bool is_row_op(const Node *node) { return !is_linear(node) && !stays(node) && node->op != OP_ATTEND && !op_is(node, SEQUENCE); }
 

@@ -41,7 +41,7 @@ static uint64_t rows_of(const Func *func, int64_t symbol) {
 
 static bool value_bytes(const Func *func, const Type *type, uint64_t *bytes) {
     uint64_t rows = type_has_rows(type) ? rows_of(func, type->dims[0]) : 1;
-    uint64_t element = type->dtype == DT_BOOL || type->dtype == DT_I8 || type->dtype == DT_U8 ? 1 : 4;
+    uint64_t element = type->dtype == DT_BOOL || type->dtype == DT_I8 || type->dtype == DT_U8 ? 1 : type->dtype == DT_BF16 ? 2 : 4;
     return size_mad(rows, (uint64_t)type_row_elements(type), 0, FRAME_LIMIT, bytes) && size_mad(*bytes, element, 0, FRAME_LIMIT, bytes) &&
            round_up(*bytes, bytes);
 }

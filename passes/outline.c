@@ -161,7 +161,7 @@ static int anchor_of(const Outline *outline) {
     for (int i = 0; i < fusion->count; i++) {
         if (fusion->group[i] != outline->group) continue;
         const Node *node = node_at(fusion, i);
-        if (node->op == OP_LINEAR || node->op == OP_LINEAR_I8 || node->op == OP_ATTEND || op_is(node, SEQUENCE)) return i;
+        if (node->op == OP_LINEAR || node->op == OP_LINEAR_I8 || node->op == OP_LINEAR_BF16 || node->op == OP_ATTEND || op_is(node, SEQUENCE)) return i;
         if (first < 0) first = i;
         if (rowwise < 0 && op_is(node, ROWWISE)) rowwise = i;
     }
@@ -175,7 +175,7 @@ static const char *call_label(const Outline *outline) {
     for (int i = 0; i < fusion->count; i++) {
         if (fusion->group[i] != outline->group) continue;
         const Node *node = node_at(fusion, i);
-        const Value *w = node->op == OP_LINEAR ? node->operands[1] : node->op == OP_LINEAR_I8 ? node->operands[3] : NULL;
+        const Value *w = node->op == OP_LINEAR || node->op == OP_LINEAR_BF16 ? node->operands[1] : node->op == OP_LINEAR_I8 ? node->operands[3] : NULL;
         if (w) text_printf(&text, "%s%s", text.length ? ", " : "", w->user_name ? w->user_name : w->name);
     }
     const char *label = text.length ? arena_strdup(fusion->func->module->arena, text.data) : NULL;

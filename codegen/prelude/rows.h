@@ -72,6 +72,16 @@ TN_NOINLINE void tn_quantize_row(signed char *codes, float *scale, int *sums, co
         *sums++ = sum;
     }
 }
+// Rounded to bf16, as f32_to_bf16 of ir/dequant.c does.
+TN_NOINLINE void tn_narrow_row(tn_u16 *to, const float *x, int n) {
+    for (int i = 0; i < n; i += 16) {
+        const tn_v v = i + 16 <= n ? tn_load(x + i) : tn_load_n(x + i, n - i);
+        const tn_u b = (tn_u)v, rounded = b + 0x7fff + ((b >> 16) & 1);
+        const tn_h16u h = __builtin_convertvector((tn_u)tn_select_i(v == v, (tn_i)rounded, (tn_i)(b | 0x400000)) >> 16, tn_h16u);
+        if (i + 16 <= n) *(tn_h16u *)(to + i) = h;
+        else for (int j = 0; j < n - i; j++) to[i + j] = h[j];
+    }
+}
 // The Walsh–Hadamard transform of each block, times `norm`: the same sums in the same order as ir/quantize.c. Partners less than 16 apart lie in one
 // vector: a lane whose partner comes first takes the difference.
 #define TN_PARTNERS(x, h) tn_fma16(x, tn_signs_##h, __builtin_shufflevector(x, x, 0 ^ h, 1 ^ h, 2 ^ h, 3 ^ h, 4 ^ h, 5 ^ h, 6 ^ h, 7 ^ h, 8 ^ h, 9 ^ h, 10 ^ h, 11 ^ h, 12 ^ h, 13 ^ h, 14 ^ h, 15 ^ h))
