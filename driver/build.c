@@ -30,6 +30,9 @@ const Target *build_target(const BuildOptions *options, Diags *diags) {
 static PassOptions pass_options(const BuildOptions *options, const Target *target) {
     return (PassOptions){.target = target,
                          .quantize = options->quantize,
+                         .group = options->group,
+                         .activation_group = options->activation_group,
+                         .symmetric = options->symmetric,
                          .only = options->passes,
                          .skip = options->skip,
                          .print_after = options->print_after,

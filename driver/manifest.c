@@ -53,6 +53,8 @@ bool manifest_key(const char *path, const Target *target, const BuildOptions *op
     text_printf(key, "\nabi %d\nmodel %s\ntarget %s\n", TN_ABI, full, target->name);
     text_printf(key, "quant %s\npasses %s\nskip %s\n", options->quantize ? options->quantize : "", options->passes ? options->passes : "",
                 options->skip ? options->skip : "");
+    text_printf(key, "groups %s %s%s\n", options->group ? options->group : "-", options->activation_group ? options->activation_group : "-",
+                options->symmetric ? " symmetric" : "");
     return beside_program(BACKEND_LIBRARY, library, sizeof library) && add_identity(key, library);
 }
 

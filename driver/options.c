@@ -163,7 +163,10 @@ void build_options_init(BuildOptions *build) { *build = (BuildOptions){.target =
 
 void build_options_add(Options *options, BuildOptions *build) {
     option_add(options, "--target", OPTION_TEXT, &build->target, "T", "the machine to compile for (tenon targets lists them; native); compile takes several: T,T…");
-    option_add(options, "--quant", OPTION_TEXT, &build->quantize, "Q", "how weights are stored: as-stored (default), w8a8, f16, bf16");
+    option_add(options, "--quant", OPTION_TEXT, &build->quantize, "Q", "numbers: as-stored (default), a8, w8a8, w4a8, w4a16, bf16, f16");
+    option_add(options, "--group", OPTION_TEXT, &build->group, "N", "scales of weights are of 32, 64 or 128 elements, or of a channel");
+    option_add(options, "--act-group", OPTION_TEXT, &build->activation_group, "N", "scales of activations: 32, 64, 128 or row");
+    option_add(options, "--symmetric", OPTION_FLAG, &build->symmetric, NULL, "4-bit weights without a minimum");
     pass_options_add(options, build);
 }
 

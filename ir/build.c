@@ -89,7 +89,7 @@ static bool data_equal(const Weight *a, const Weight *b) {
 static bool weight_equal(const Weight *a, const Weight *b) {
     return type_equal(&a->type, &b->type) && text_equal(a->tensor, b->tensor) && type_equal(&a->source, &b->source) &&
            a->index == b->index && a->first == b->first && a->step == b->step && a->rows == b->rows && a->transpose == b->transpose &&
-           a->bytes == b->bytes && a->quantize_to == b->quantize_to && a->layout == b->layout && data_equal(a, b);
+           a->bytes == b->bytes && a->rotate == b->rotate && a->quantize_to == b->quantize_to && a->layout == b->layout && data_equal(a, b);
 }
 
 Weight *module_weight(Module *module, const Weight *like) {

@@ -333,6 +333,10 @@ static bool parse_weight_parts(Parser *p, Weight *weight) {
                 return fail(p, "expected rows FIRST step STEP count COUNT");
         } else if (accept_word(p, "transpose")) {
             weight->transpose = true;
+        } else if (accept_word(p, "rotate")) {
+            int64_t block;
+            if (!expect_int(p, 1, 1 << 20, &block)) return false;
+            weight->rotate = (int)block;
         } else if (accept_word(p, "quantize")) {
             if (!parse_dtype(p, &weight->quantize_to)) return false;
         } else if (accept_word(p, "layout")) {

@@ -73,6 +73,7 @@ static void print_weight(const Weight *weight, Text *out) {
     if (weight->step)
         text_printf(out, " rows %lld step %lld count %lld", (long long)weight->first, (long long)weight->step, (long long)weight->rows);
     if (weight->transpose) text_puts(out, " transpose");
+    if (weight->rotate) text_printf(out, " rotate %d", weight->rotate);
     if (weight->quantize_to != DT_COUNT) text_printf(out, " quantize %s", dtype_info[weight->quantize_to].name);
     if (weight->layout) text_printf(out, " layout %s", layout_names[weight->layout]);
     if (!weight->tensor && weight->data) print_data(weight, out);

@@ -110,6 +110,9 @@ static bool verify_weight(Verify *v, const Weight *weight, int index) {
         return wrong(v, "weight @%s: its rows are no whole blocks of %s, or too many", weight->name, dtype_info[weight->type.dtype].name);
     if ((unsigned)weight->quantize_to > DT_COUNT || (unsigned)weight->layout >= LAYOUT_COUNT)
         return wrong(v, "weight @%s: no such type or layout", weight->name);
+    int64_t columns = weight->type.rank ? weight->type.dims[weight->type.rank - 1] : 1;
+    if (weight->rotate < 0 || (weight->rotate & (weight->rotate - 1)) || (weight->rotate && columns % weight->rotate))
+        return wrong(v, "weight @%s: it is rotated in blocks of a power of two that divides its %lld columns", weight->name, (long long)columns);
     if (!weight->tensor) {
         bool plain = weight->type.dtype == DT_F32 || weight->type.dtype == DT_I32 || weight->type.dtype == DT_BOOL;
         return (weight->data && plain) || wrong(v, "weight @%s has neither a tensor nor values", weight->name);

@@ -7,6 +7,10 @@
 typedef struct {
     const Target *target;
     const char *quantize;         // --quant: as-stored (NULL means that), w8a8, f16, bf16 …
+    const char *group;            // --group: 32, 64, 128 or channel; NULL: as the recipe has it
+    const char *activation_group; // --act-group: 32, 64, 128 or row; NULL: as suits each product
+    bool symmetric;               // --symmetric: 4-bit weights without a minimum
+    bool inputs;                  // put `observe` before every product, for calibration
     // the driver:
     const char *only;             // --passes: a comma-separated list instead of all; "none": none
     const char *skip;             // --skip-pass
@@ -25,7 +29,7 @@ extern const int pass_count;
 
 // Whether the options name passes and a quantization that there are; said in diags. run_passes says the same, but only once there is a module.
 bool pass_options_valid(const PassOptions *options, Diags *diags);
-bool quantization_valid(const char *name, Diags *diags);   // NULL: as stored
+bool quantization_valid(const PassOptions *options, Diags *diags);
 
 bool run_passes(Module *module, const PassOptions *options, Diags *diags);
 #endif

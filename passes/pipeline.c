@@ -101,7 +101,7 @@ static int plan_passes(const PassOptions *options, const Pass *plan[MOST_PASSES]
 bool pass_options_valid(const PassOptions *options, Diags *diags) {
     const Pass *plan[MOST_PASSES];
     bool planned = plan_passes(options, plan, diags) >= 0;
-    return quantization_valid(options->quantize, diags) && planned;
+    return quantization_valid(options, diags) && planned;
 }
 
 // ---- running -----------------------------------------------------------------------------------------------------------------

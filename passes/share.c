@@ -24,7 +24,7 @@ static uint64_t weight_hash(const Weight *weight) {
 }
 
 static bool weight_equal(const Weight *a, const Weight *b) {
-    if (!type_equal(&a->type, &b->type) || a->quantize_to != b->quantize_to || !a->data != !b->data) return false;
+    if (!type_equal(&a->type, &b->type) || a->quantize_to != b->quantize_to || a->rotate != b->rotate || !a->data != !b->data) return false;
     if (a->data) return memcmp(a->data, b->data, data_bytes(a)) == 0;
     return a->bytes == b->bytes && strcmp(a->tensor, b->tensor) == 0 && type_equal(&a->source, &b->source) && a->index == b->index &&
            a->first == b->first && a->step == b->step && a->rows == b->rows && a->transpose == b->transpose;

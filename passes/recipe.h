@@ -1,0 +1,42 @@
+// What --quant asks for, and what becomes of each matrix under it: shared by rotate and quantize, which decide alike.
+#ifndef TENON_PASSES_RECIPE_H
+#define TENON_PASSES_RECIPE_H
+#include "passes/passes.h"
+#include "passes/rewrite.h"
+
+// `bits`: of a weight's codes, 16 for bf16 and f16, 0 as stored. `keep_bits`: integer codes of at most so many bits stay as stored too. `codes`:
+// int8 codes of x. `rotates`: x and the weights that are quantized anew are rotated.
+typedef struct { const char *name; int bits; DType floats; int keep_bits; bool codes, rotates; const char *meaning; } RecipeRow;
+
+typedef struct {
+    const RecipeRow *row;
+    int group;            // of the weights' scales; 0: a row
+    bool symmetric;       // four bits without a minimum
+    int activation;       // of x's scales: elements, 0: a row; -1: as suits each product
+    const PassOptions *options;
+} Recipe;
+// False with errors in diags: there is no such quantization, or its groups are none.
+bool recipe_read(Recipe *recipe, const PassOptions *options, Diags *diags);
+
+// What all that reads a class of bound weights asks of it.
+typedef struct {
+    bool linear, float_linear, other, embedding;   // float_linear: some product of it stays in float
+    DType to;                                      // what it is stored as, DT_COUNT: as stored
+} Class;
+
+typedef struct {
+    const Module *module;
+    const Recipe *recipe;
+    Bindings *bindings;
+    Class *classes;
+    Arena *scratch;
+} Classes;
+void classes_find(Classes *classes, const Module *module, const Recipe *recipe, Arena *scratch);
+
+DType class_stored(const Classes *classes, const Class *class);   // DT_COUNT: as stored
+bool class_codes(const Classes *classes, const Class *class);     // its products take int8 codes
+const Class *class_of(const Classes *classes, const Value *value);
+// The block of the Hadamard transform that this class of weights, and what is multiplied with them, goes through; 0: none.
+int class_rotation(const Classes *classes, const Value *weight);
+
+#endif
