@@ -2,7 +2,7 @@
 //
 //   // What is tested here.
 //   main @model(…) …
-//   // expect: attention fuse        (or `// expect: quantize --quant=w8a8`, or `// error: moe`: the messages instead of the module)
+//   // expect: attention fuse        (or `// expect: quantize --quant=w8a8 --group=64`, or `// error: moe`: the messages instead of the module)
 //   …
 //
 //   pass_goldens [--update] [FILE.tir …]      all files of tests/passes when none is named; --update rewrites what follows the `expect` line
@@ -26,7 +26,17 @@ static char *read_file(const char *path, size_t *length) {
     return text.data;
 }
 
-typedef struct { char passes[256], quantize[32]; bool error; size_t input, output; } Expectation;   // where the input ends and the output starts
+typedef struct { char passes[256], quantize[32], group[16], activation_group[16]; bool symmetric, error; size_t input, output; } Expectation;   // where the input ends and the output starts
+
+// Moves the value of an option out of the line: blanks stay.
+static bool take_option(char *line, const char *name, char *value, size_t room) {
+    char *option = strstr(line, name);
+    if (!option) return false;
+    size_t length = strcspn(option + strlen(name), " ");
+    snprintf(value, room, "%.*s", (int)length, option + strlen(name));
+    memset(option, ' ', strlen(name) + length);
+    return true;
+}
 
 static bool find_expectation(const char *text, Expectation *out) {
     *out = (Expectation){0};
@@ -38,11 +48,11 @@ static bool find_expectation(const char *text, Expectation *out) {
     if (!end) end = words + strlen(words);
     out->output = (size_t)(end - text) + (*end == '\n');
     snprintf(out->passes, sizeof out->passes, "%.*s", (int)(end - words), words);
-    char *option = strstr(out->passes, "--quant=");
-    if (option) {
-        snprintf(out->quantize, sizeof out->quantize, "%s", option + strlen("--quant="));
-        *option = 0;
-    }
+    take_option(out->passes, "--quant=", out->quantize, sizeof out->quantize);
+    take_option(out->passes, "--group=", out->group, sizeof out->group);
+    take_option(out->passes, "--act-group=", out->activation_group, sizeof out->activation_group);
+    char rest[16];
+    out->symmetric = take_option(out->passes, "--symmetric", rest, sizeof rest);
     return true;
 }
 
@@ -51,7 +61,9 @@ static bool run_text(const char *path, const char *text, size_t length, const Ex
     Arena *arena = arena_new();
     Diags *diags = diags_new();
     Module *module = module_parse(arena, path, text, length, diags);
-    PassOptions options = {.only = expected->passes, .quantize = expected->quantize[0] ? expected->quantize : NULL, .verify = true};
+    PassOptions options = {.only = expected->passes, .quantize = expected->quantize[0] ? expected->quantize : NULL, .symmetric = expected->symmetric, .verify = true};
+    if (expected->group[0]) options.group = expected->group;
+    if (expected->activation_group[0]) options.activation_group = expected->activation_group;
     bool ok = module && run_passes(module, &options, diags);
     text_puts(out, "");
     if (ok) {
