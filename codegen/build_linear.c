@@ -17,6 +17,8 @@ static int input_of(const Func *f, const Value *v) {
     return -1;
 }
 
+enum { TILE_ROWS = 16 };   // of a matrix tile
+
 typedef struct { RowValues *r; int64_t heads, outputs, k; int head, panel; } Linear;
 
 // Where a task's panel lies: weights have panels of their own for each head, or the same for all.
@@ -154,7 +156,28 @@ static void results(Linear *l, const Type *shape) {
     kernel_end(k);
 }
 
-static Schedule schedule_of(const Kernel *k, const Node *anchor, const Linear *l) {
+// What tells the kernel from others: formats, sizes and what follows the products.
+static const char *shape_of(const Kernel *k, const ScheduleKey *key, const Linear *l) {
+    Text text = {0};
+    text_printf(&text, "linear a%d %lldx%lld", key->x_group, key->outputs, key->k);
+    if (l->heads > 1) text_printf(&text, " heads %lld", (long long)l->heads);
+    for (int i = 0; i < k->func->node_count; i++) {
+        const Node *node = k->func->nodes[i];
+        PanelLayout layout;
+        int p = is_product(node) ? param_of(k->func, node->operands[node->op == OP_LINEAR_I8 ? 3 : 1]) : -1;
+        if (p >= 0 && kernel_panel(k, p, &layout)) text_printf(&text, " %s", layout.format.name);
+        else if (node->op != OP_CONST && node->op != OP_RESHAPE) text_printf(&text, " %s", op_info(node->op)->name);
+    }
+    for (int i = 0; i < k->func->result_count; i++) {
+        text_puts(&text, i ? ", " : " -> ");
+        type_text(&k->func->results[i]->type, &text);
+    }
+    const char *shape = arena_strdup(k->arena, text.data);
+    text_free(&text);
+    return shape;
+}
+
+static void choose_schedule(Kernel *k, const Node *anchor, const Linear *l) {
     bool i8 = anchor->op == OP_LINEAR_I8;
     int p = param_of(k->func, anchor->operands[i8 ? 3 : 1]);
     PanelLayout layout;
@@ -162,7 +185,31 @@ static Schedule schedule_of(const Kernel *k, const Node *anchor, const Linear *l
     if (p >= 0 && kernel_panel(k, p, &layout)) key.format = layout.format.name;
     if (i8) key.x_group = (int)(anchor->operands[1]->type.dims[anchor->operands[1]->type.rank - 1] > 1 ? l->k / anchor->operands[1]->type.dims[anchor->operands[1]->type.rank - 1] : 0);
     for (int i = 0; i < k->func->node_count; i++) key.products += is_product(k->func->nodes[i]);
-    return schedule_for(&key);
+    key.shape = shape_of(k, &key, l);
+    key.few_rows = anchor->results[0]->type.dims[0] != DIM_T;
+    k->schedule_key = key;
+    k->schedule = schedule_for(&key);
+    if (k->fixed) k->schedule = *k->fixed;
+    else k->tuned = k->book && k->book->find(k->book->from, &key, &k->schedule);
+}
+
+// The order of tasks: a group of panels goes through all blocks of rows, then the next group. Blocks are of equal size, so that shares of the tasks
+// are of equal work.
+static void print_tasks(Kernel *k, const Linear *l, int64_t panels, Text *decode) {
+    int rows = k->schedule.row_block, unit = k->target->tile_i8 && rows % TILE_ROWS == 0 ? TILE_ROWS : 1;
+    long long columns = (long long)(panels * l->heads), group = k->schedule.panels && k->schedule.panels < columns ? k->schedule.panels : columns;
+    k->tasks = arena_printf(k->arena, "((a.rows + %d) / %d * %lldL)", rows - 1, rows, columns);
+    text_printf(decode, "        const long row_blocks = (a->rows + %d) / %d, rows_each = (a->rows + row_blocks * %d - 1) / (row_blocks * %d) * %d;\n", rows - 1, rows, unit, unit, unit);
+    if (group == columns) text_printf(decode, "        const long column = task %% %lld, row = task / %lld * rows_each;\n", columns, columns);
+    else {
+        text_printf(decode, "        const long first_column = task / (%lld * row_blocks) * %lld, columns_wide = %lld - first_column < %lld ? %lld - first_column : %lld, within = task - first_column * row_blocks;\n",
+                    group, group, columns, group, columns, group);
+        text_puts(decode, "        const long column = first_column + within % columns_wide, row = within / columns_wide * rows_each;\n");
+    }
+    if (l->heads > 1) text_printf(decode, "        const long panel = column %% %lld, head = column / %lld;\n", (long long)panels, (long long)panels);
+    else text_puts(decode, "        const long panel = column;\n");
+    text_puts(decode, "        const int rows = (int)(a->rows - row < rows_each ? a->rows - row : rows_each);\n");
+    if (unit > 1) text_puts(decode, "        if (rows <= 0) continue;\n");
 }
 
 bool build_linear(Kernel *k, Diags *diags) {
@@ -179,14 +226,10 @@ bool build_linear(Kernel *k, Diags *diags) {
         diag(diags, DIAG_HINT, anchor->loc, "reshape it first, and what comes out after");
         return false;
     }
-    k->schedule = schedule_of(k, anchor, &l);
-    int rows = k->schedule.row_block;
-    int64_t panels = (l.outputs + PANEL_WIDTH - 1) / PANEL_WIDTH, block = panels * l.heads, tail = l.outputs - (panels - 1) * PANEL_WIDTH;
-    k->tasks = arena_printf(k->arena, "((a.rows + %d) / %d * %lldL)", rows - 1, rows, (long long)block);
+    choose_schedule(k, anchor, &l);
     Text decode = {0};
-    text_printf(&decode, "        const long panel = task %% %lld, row = task / %lld * %d;\n", (long long)panels, (long long)block, rows);
-    if (l.heads > 1) text_printf(&decode, "        const long head = task / %lld %% %lld;\n", (long long)panels, (long long)l.heads);
-    text_printf(&decode, "        const int rows = a->rows - row < %d ? (int)(a->rows - row) : %d;\n", rows, rows);
+    int64_t panels = (l.outputs + PANEL_WIDTH - 1) / PANEL_WIDTH, tail = l.outputs - (panels - 1) * PANEL_WIDTH;
+    print_tasks(k, &l, panels, &decode);
     if (tail != PANEL_WIDTH) text_printf(&decode, "        const int columns = panel < %lld ? %d : %lld;\n", (long long)(panels - 1), PANEL_WIDTH, (long long)tail);
     k->decode = arena_strdup(k->arena, decode.data);
     text_free(&decode);

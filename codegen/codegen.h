@@ -18,6 +18,10 @@ typedef enum { FLAVOUR_JIT, FLAVOUR_INTRINSICS } Flavour;     // Clang's builtin
 typedef struct Plan Plan;     // kernels, step, weight layout, memory plan of one module for one target
 // `input_defaults`: of the inputs other than tokens; NULL: 0. NULL with errors.
 Plan *plan_new(const Module *module, const Target *target, const char *const *input_names, const int64_t *input_defaults, int input_count, Diags *diags);
+// The same with schedules from what tuning found (may be NULL; used until the call returns).
+struct ScheduleBook;
+Plan *plan_new_tuned(const Module *module, const Target *target, const char *const *input_names, const int64_t *input_defaults, int input_count,
+                     const struct ScheduleBook *book, Diags *diags);
 void plan_free(Plan *plan);
 // Packs all weights, in order of offset, into `write` (streaming, bounded memory). `progress` may be NULL.
 bool plan_pack(const Plan *plan, bool (*write)(void *to, const void *bytes, size_t length), void *to,

@@ -107,7 +107,11 @@ typedef struct Kernel {
     int products[MAX_PRODUCTS]; int product_count;   // parameters whose product function it calls …
     int product_groups[MAX_PRODUCTS];                // … with x in int8 groups of so many (0: whole rows), or floats: -1
     const Target *target;
-    Schedule schedule;                               // of a linear kernel
+    Schedule schedule;                               // of a linear kernel …
+    ScheduleKey schedule_key;                        // … chosen for this (shape: NULL for other kernels) …
+    bool tuned;                                      // … from the book
+    const Schedule *fixed;                           // the one to use; NULL: ask the book, then the built-in table
+    const ScheduleBook *book;                        // NULL: there is none
     unsigned f32_vectors;                            // bit v: calls product_f32_v<v>
     bool *rows_read;                                 // of each parameter: gathers rows of its panels
     int expr_count;

@@ -85,18 +85,44 @@ static bool fits_stack(const Kernel *k, Diags *diags) {
     return false;
 }
 
-static bool plan_kernel(Plan *plan, FuncPlan *f, Diags *diags) {
-    Kernel *k = f->kernel = ARENA_NEW(plan->arena, Kernel);
+static Kernel *kernel_new(const Plan *plan, const FuncPlan *f, const char *name, const Schedule *fixed, Diags *diags) {
+    Kernel *k = ARENA_NEW(plan->arena, Kernel);
     k->arena = plan->arena;
     k->func = f->func;
-    k->name = f->name;
+    k->name = name;
     k->target = plan->target;
+    k->book = plan->book;
+    k->fixed = fixed;
     k->param_storage = f->storage;
     k->rows_read = ARENA_ARRAY(plan->arena, bool, f->func->param_count);
-    f->id = plan->kernel_count++;
-    bool linear = contains(f->func, OP_LINEAR) || contains(f->func, OP_LINEAR_I8) || contains(f->func, OP_LINEAR_BF16);
+    bool linear = contains(f->func, OP_LINEAR) || contains(f->func, OP_LINEAR_I8);
     bool built = contains(f->func, OP_ATTEND) ? build_attend(k, diags) : linear ? build_linear(k, diags) : build_rows(k, diags);
-    return built && fits_stack(k, diags);
+    return built && fits_stack(k, diags) ? k : NULL;
+}
+
+static bool plan_kernel(Plan *plan, FuncPlan *f, Diags *diags) {
+    f->id = plan->kernel_count++;
+    f->entry = f->name;
+    f->kernel = kernel_new(plan, f, f->name, NULL, diags);
+    if (f->kernel) f->tasks = f->kernel->tasks;
+    return f->kernel;
+}
+
+// A kernel in several forms of which the step takes the one that tn_choice says: the first, with number 0, is the plan's own.
+bool plan_vary(Plan *plan, FuncPlan *f, const Schedule *schedules, int count, Diags *diags) {
+    f->forms = ARENA_ARRAY(plan->arena, Kernel *, count + 1);
+    f->forms[0] = f->kernel;
+    for (int i = 0; i < count; i++) {
+        const Schedule *fixed = arena_copy(plan->arena, &schedules[i], sizeof *schedules);
+        Kernel *k = f->forms[i + 1] = kernel_new(plan, f, arena_printf(plan->arena, "%s_%d", f->name, i + 1), fixed, diags);
+        if (!k) return false;
+        if (f->kernel->constants) k->constants = NULL;   // printed with the first
+        f->kernel->f32_vectors |= k->f32_vectors;
+    }
+    f->form_count = count + 1;
+    f->tasks = arena_printf(plan->arena, "%s_tasks(a.rows)", f->name);
+    f->entry = arena_printf(plan->arena, "%s_any", f->name);
+    return true;
 }
 
 static bool plan_functions(Plan *plan, Diags *diags) {
@@ -185,11 +211,17 @@ static void plan_arena(Plan *plan) {
 
 Plan *plan_new(const Module *module, const Target *target, const char *const *input_names, const int64_t *input_defaults, int input_count,
                Diags *diags) {
+    return plan_new_tuned(module, target, input_names, input_defaults, input_count, NULL, diags);
+}
+
+Plan *plan_new_tuned(const Module *module, const Target *target, const char *const *input_names, const int64_t *input_defaults, int input_count,
+                     const ScheduleBook *book, Diags *diags) {
     Arena *arena = arena_new();
     Plan *plan = ARENA_NEW(arena, Plan);
     plan->arena = arena;
     plan->module = module;
     plan->target = target;
+    plan->book = book;
     plan->input_names = input_names;
     plan->input_defaults = input_defaults;
     plan->input_count = input_count;
@@ -329,6 +361,24 @@ static void print_limits(const Plan *plan, Text *out) {
     text_printf(out, "enum { TN_MOST_INPUTS = %d, TN_MOST_RESULTS = %d, TN_MOST_WEIGHTS = %d };   // of any kernel\n", inputs, results, weights);
 }
 
+// The other forms of a kernel that has several, and the functions that choose.
+static void print_forms(const FuncPlan *f, Text *out) {
+    if (!f->form_count) return;
+    for (int i = 1; i < f->form_count; i++) kernel_print(f->forms[i], out);
+    text_printf(out, "TN_NOINLINE long %s_tasks(long rows) {\n    const struct { long rows; } a = {rows};\n    switch (tn_choice[%d]) {\n", f->name, f->id);
+    for (int i = 1; i < f->form_count; i++) text_printf(out, "    case %d: return %s;\n", i, f->forms[i]->tasks);
+    text_printf(out, "    }\n    return %s;\n}\nTN_NOINLINE void %s(const tn_args *a, long first_task, long last_task) {\n    switch (tn_choice[%d]) {\n", f->kernel->tasks,
+                f->entry, f->id);
+    for (int i = 1; i < f->form_count; i++) text_printf(out, "    case %d: %s(a, first_task, last_task); return;\n", i, f->forms[i]->name);
+    text_printf(out, "    }\n    %s(a, first_task, last_task);\n}\n\n", f->name);
+}
+
+static bool has_forms(const Plan *plan) {
+    for (int i = 0; i < plan->module->func_count; i++)
+        if (plan->funcs[i].form_count) return true;
+    return false;
+}
+
 void plan_emit(const Plan *plan, Flavour flavour, uint64_t blob_hash, Text *out) {
     const Module *m = plan->module;
     text_puts(out, "// ");
@@ -352,6 +402,7 @@ void plan_emit(const Plan *plan, Flavour flavour, uint64_t blob_hash, Text *out)
     text_puts(out, prelude_product);
     if (multiplies_codes(plan)) text_puts(out, prelude_product_int);
     print_products(plan, out);
+    if (has_forms(plan)) text_printf(out, "int tn_choice[%d];   // of each kernel: which of its forms runs\n", plan->kernel_count);
     text_puts(out, "\n// ---- kernels ----------------------------------------------------------------------------------------------------------\n\n");
     for (int i = 0; i < m->func_count; i++) {
         const FuncPlan *f = &plan->funcs[i];
@@ -370,6 +421,7 @@ void plan_emit(const Plan *plan, Flavour flavour, uint64_t blob_hash, Text *out)
         if (f->kernel->weight_bytes > 0) text_printf(out, "; %.0f bytes of weights a call, %.0f operations a row", f->kernel->weight_bytes, f->kernel->operations);
         text_puts(out, "\n");
         kernel_print(f->kernel, out);
+        print_forms(f, out);
     }
     if (!strncmp(plan->target->triple, "nvptx64", 7)) {
         text_puts(out, prelude_nvptx);

@@ -14,6 +14,8 @@ typedef struct {
     const Func *func;
     const char *name;          // in C, unique
     Kernel *kernel;            // of a kernel function; else NULL
+    Kernel **forms; int form_count;   // plan_vary: the kernel and its other forms; 0: there is one
+    const char *tasks, *entry; // how many tasks (C, over a.rows), and the function that runs them
     bool expert;               // callee of moe_experts: runs once for each group of rows
     bool has_moe;
     int id;                    // of a kernel: index in the program's table
@@ -30,6 +32,7 @@ struct Plan {
     Arena *arena;
     const Module *module;
     const Target *target;
+    const ScheduleBook *book;  // what tuning found; may be NULL
     int input_count;
     const char *const *input_names;
     const int64_t *input_defaults;   // NULL: 0
@@ -41,6 +44,7 @@ struct Plan {
     bool causal;
 };
 
+bool plan_vary(Plan *plan, FuncPlan *f, const Schedule *schedules, int count, Diags *diags);   // for the tuner: more forms of a kernel
 FuncPlan *plan_func(const Plan *plan, const Func *func);
 int param_slot(const Func *func, int param);    // the first of a parameter's offsets
 void text_in_comment(const char *text, Text *out);

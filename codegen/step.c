@@ -138,23 +138,22 @@ static void print_kernel_call(Step *s, const Node *node, const FuncPlan *callee,
             *cache_used += cache_bytes(&node->results[r]->type);
         }
     order(s, node);
-    const Kernel *k = callee->kernel;
     text_printf(s->out, "    {   // %s\n", plan_describe(s->plan, callee, s->plan->arena));
     if (!s->f->expert) {
         text_puts(s->out, "        const tn_args a = ");
         print_arguments(s, node, callee, cache);
-        text_printf(s->out, "        long first, last;\n        tn_share(w, %s, &first, &last);\n        tn_launch(w, %d, %s, &a, first, last);\n    }\n", k->tasks, callee->id, callee->name);
+        text_printf(s->out, "        long first, last;\n        tn_share(w, %s, &first, &last);\n        tn_launch(w, %d, %s, &a, first, last);\n    }\n", callee->tasks, callee->id, callee->entry);
         return;
     }
     // Every expert's tasks in one list, divided evenly.
     text_printf(s->out, "        long total = 0, base = 0, first, last;\n        for (int g = 0; g < groups; g++) {\n"
                         "            const struct { int rows; } a = {first_row[g + 1] - first_row[g]};\n            total += %s;\n        }\n"
                         "        tn_share(w, total, &first, &last);\n        for (int g = 0; g < groups && base < last; g++) {\n"
-                        "            if (first_row[g + 1] == first_row[g]) continue;\n            const tn_args a = ", k->tasks);
+                        "            if (first_row[g + 1] == first_row[g]) continue;\n            const tn_args a = ", callee->tasks);
     print_arguments(s, node, callee, 0);
     text_printf(s->out, "            const long n = %s;\n"
                         "            if (first < base + n) tn_launch(w, %d, %s, &a, first > base ? first - base : 0, last - base < n ? last - base : n);\n"
-                        "            base += n;\n        }\n    }\n", k->tasks, callee->id, callee->name);
+                        "            base += n;\n        }\n    }\n", callee->tasks, callee->id, callee->entry);
 }
 
 static void print_places(Step *s, Value *const *values, int count, const char *type) {

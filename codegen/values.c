@@ -14,7 +14,8 @@ const char *c_identifier(Arena *arena, const char *name) {
         "return", "short", "signed", "sizeof", "static", "struct", "switch", "typedef", "union", "unsigned", "void", "volatile", "while", "asm", "main",
         "position", "page", "p", "r", "h", "head", "panel", "rows", "columns", "block", "typeof", "linux", "unix", "bool", "true", "false", "nullptr",
         "constexpr", "alignas", "alignof", "static_assert", "thread_local", "typeof_unqual", "i", "e", "one", "over", "token", "tokens", "source", "own",
-        "length", "pages", "kv_head", "first_head", "first_block", "last_block", "keys", "values", "seen"};
+        "length", "pages", "kv_head", "first_head", "first_block", "last_block", "keys", "values", "seen",
+        "column", "first_column", "columns_wide", "row_blocks", "rows_each", "within"};
     for (size_t i = 0; i < COUNT_OF(taken); i++)
         if (!strcmp(id, taken[i])) return arena_printf(arena, "%s_", id);
     static const char *const numbered[] = {"sum", "max", "min", "scale", "mean", "before", "now", "decay", "inverse"};   // scalars of a tile program
