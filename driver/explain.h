@@ -101,6 +101,11 @@ const char *kernel_arithmetic(const FuncPlan *f);              // the name of th
 double peak_of(const Measured *m, const char *arithmetic);     // 0: not measured
 double kernel_bound(const Explain *e, const FuncPlan *f, const Work *work);   // seconds that the measured limits allow at best; 0: unknown
 
+// ---- explain_kernels.c --------------------------------------------------------------------------------------------------------
+
+const char *kernel_class_name(const FuncPlan *f);              // the CSS class: product, attention, other
+const FuncPlan **kernels_in_order(const Explain *e);           // by id; in the arena
+
 // ---- explain_measure.c ---------------------------------------------------------------------------------------------------------
 
 // Runs the compiled program and its probes of this machine; what cannot be measured stays 0 and is said in measured.why.

@@ -60,7 +60,8 @@ static double probe_rate(const tn_probe *probe, const unsigned char *buffer, int
     return best;
 }
 
-static void measure_limits(Measured *m, const tn_program *program) {
+static void measure_limits(Explain *e, const tn_program *program) {
+    Measured *m = &e->measured;
     unsigned char *buffer;
     if (posix_memalign((void **)&buffer, 4096, READ_BYTES) != 0) {
         m->why = "there was no memory to read for the bandwidth";
@@ -71,7 +72,7 @@ static void measure_limits(Measured *m, const tn_program *program) {
         const tn_probe *probe = &program->probes[i];
         double rate = probe_rate(probe, buffer, m->threads);
         if (probe->bytes > 0) m->bandwidth = rate > m->bandwidth ? rate : m->bandwidth;
-        else if (m->peak_count < (int)COUNT_OF(m->peaks)) m->peaks[m->peak_count].name = probe->name, m->peaks[m->peak_count++].rate = rate;
+        else if (m->peak_count < (int)COUNT_OF(m->peaks)) m->peaks[m->peak_count].name = arena_strdup(e->arena, probe->name), m->peaks[m->peak_count++].rate = rate;
     }
     free(buffer);
     m->here = m->bandwidth > 0;
@@ -183,7 +184,7 @@ void measure(Explain *e, const Text *object) {
     else if (e->build->plan->weights_bytes > most) m->why = "the program was not run: its packed weights are larger than 4 GiB (tenon bench --kernels times them)";
     else if (!program_blob_unnamed(&program, e->build->parts, e->build->part_count, quiet)) m->why = "there was no room for the packed weights";
     else run_scenarios(e, &program);
-    if (model) measure_limits(m, model);
+    if (model) measure_limits(e, model);
     program_close(&program);
     diags_free(quiet);
 }
