@@ -2,8 +2,10 @@
 #include "codegen/cache.h"
 #include "codegen/codegen.h"
 #include "codegen/elf.h"
+#include "codegen/fat.h"
 #include "codegen/link.h"
 #include "codegen/spawn.h"
+#include "codegen/targets/targets.h"
 #include "runtime/blob.h"
 
 #include <elf.h>
@@ -365,8 +367,51 @@ static void targets_are_named(void **state) {
     diags_free(diags);
 }
 
+// What Clang may use for a target, by its own macros, is what the target says it needs: so the run time's check misses nothing.
+static void targets_say_what_they_need(void **state) {
+    (void)state;
+    extern const char prelude_supported[];
+    for (int i = 0; target_at(i); i++) {
+        const Target *target = target_at(i);
+        const char *needs = target_needs(target);
+        Diags *diags = diags_new();
+        Text c = {0}, ir = {0}, expected = {0};
+        if (strncmp(target->triple, "nvptx", 5) != 0) {
+            text_printf(&c, "%s\nconst char *toy(void) { return tn_needs; }\n", prelude_supported);
+            text_printf(&expected, "c\"%s%s\\00\"", needs ? " " : "", needs ? needs : "");
+            assert_true(compile(c.data, target->name, EMIT_LLVM_IR, &ir, diags));
+            if (needs && !strstr(ir.data, expected.data)) print_message("%s: not %s in\n%s\n", target->name, expected.data, ir.data);
+            assert_true(needs ? strstr(ir.data, expected.data) != NULL : strstr(ir.data, "avx") == NULL && strstr(ir.data, " sse") == NULL);
+        }
+        text_free(&c), text_free(&ir), text_free(&expected);
+        diags_free(diags);
+    }
+}
+
+static void targets_are_listed(void **state) {
+    (void)state;
+    const Target *targets[MAX_VARIANTS];
+    Diags *diags = diags_new();
+    Arena *arena = arena_new();
+    int count = targets_parse("x86-64-v3,amx,x86-64-v4+vnni,x86-64-v3", targets, diags);
+    assert_int_equal(count, 3);
+    assert_string_equal(targets_text(targets, count, arena), "amx,x86-64-v4+vnni,x86-64-v3");
+    assert_string_equal(variant_symbol(targets[1], arena), "tenon_variant_x86_64_v4_vnni");
+    assert_int_equal(targets_parse("armv8.6-a+i8mm", targets, diags), 1);
+    assert_clean(diags);
+    static const char *const wrong[] = {"x86-64-v3,armv8-a", "x86-64-v3,sm_90a", "sm_90a,x86-64-v3", "x86-64-v3,", ",", "amx,,generic", "x86-64-v3,none"};
+    for (size_t i = 0; i < COUNT_OF(wrong); i++) {
+        int errors = diags_errors(diags);
+        assert_int_equal(targets_parse(wrong[i], targets, diags), 0);
+        assert_true(diags_errors(diags) > errors);
+    }
+    arena_free(arena);
+    diags_free(diags);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(targets_say_what_they_need), cmocka_unit_test(targets_are_listed),
         cmocka_unit_test(targets_are_named),        cmocka_unit_test(jit_runs),
         cmocka_unit_test(shared_object_runs),       cmocka_unit_test(clang_reports),
         cmocka_unit_test(clang_in_threads),         cmocka_unit_test(emits_every_kind),

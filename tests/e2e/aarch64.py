@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """AArch64 in emulation: amalgamated C for each of its targets, built by the cross compiler at -O0 and -O2, run by qemu-aarch64: the same bits at
-both, and within 1e-4 of the reference interpreter.   aarch64.py tests/oracle/models/NAME"""
+both, and within 1e-4 of the reference interpreter.   aarch64.py tests/oracle/models/NAME [OPTION of tenon compile …]"""
 import os
 import shutil
 import subprocess
@@ -16,7 +16,8 @@ from run_model import model_source   # noqa: E402
 
 TENON = os.environ["TENON"]
 CC, QEMU = "aarch64-linux-gnu-gcc", "qemu-aarch64"
-MARCH = {"armv8-a": "armv8-a", "armv8.2-a+dotprod": "armv8.2-a+dotprod"}
+MARCH = {"armv8-a": "armv8-a", "armv8.2-a+dotprod": "armv8.2-a+dotprod",
+         "armv8.6-a+i8mm": "armv8.2-a+dotprod+i8mm+bf16"}
 
 
 def run(*command):
@@ -29,7 +30,7 @@ def main():
     if not shutil.which(CC) or not shutil.which(QEMU):
         print(f"SKIPPED: {CC} or {QEMU} is missing (apt install gcc-aarch64-linux-gnu qemu-user)")
         sys.exit(77)
-    fixture = sys.argv[1]
+    fixture, options = sys.argv[1], sys.argv[2:]
     ids = open(os.path.join(fixture, "ids")).read().split()[1]
     bad = 0
     with tempfile.TemporaryDirectory() as folder:
@@ -37,11 +38,11 @@ def main():
         asked = ["--tokens", ids, "-n", "0", "--logits", out]
         model = model_source(fixture, folder)
         os.remove(os.path.join(folder, "tokenizer.json"))   # ids only: the program is linked without a Unicode library
-        run(TENON, "run", model, "--reference", *asked)
+        run(TENON, "run", model, "--reference", *options, *asked)
         want = np.load(out)
         for target, march in MARCH.items():
             source = os.path.join(folder, "model.c")
-            run(TENON, "compile", model, "--target", target, "-o", source)
+            run(TENON, "compile", model, "--target", target, "-o", source, *options)
             got = []
             for level in ("-O0", "-O2"):
                 program = os.path.join(folder, "program" + level)
