@@ -21,6 +21,7 @@ TN_INLINE tn_i tn_dot_u7s8(tn_i acc, tn_i w, tn_i x) { return tn_dot_u8s8(acc, w
 #ifndef TN_DOT8_TAKEN
 #define TN_DOT8_TAKEN 0
 #endif
+#define TN_KEEP_IN_MEMORY __asm__ volatile("" ::: "memory")
 typedef struct { int bits, zero, group, half, minimum, xgroup; } tn_codes;   // group, xgroup: 0 for all of k; half: scales are binary16
 typedef struct { const signed char *x; const float *scale; const int *sum; long ldx, ld_scale, ld_sum; } tn_rows;
 
@@ -44,6 +45,7 @@ TN_INLINE void tn_codes_sum(tn_codes f, tn_i s[6][4], const signed char *x, long
         TN_UNROLL for (int v = 0; v < 4; v++) __builtin_prefetch(c + ahead + 64 * v);
         TN_UNROLL for (int high = 0; high < step / 4; high++) {
             tn_i b[4];
+            if (high && m > 4) TN_KEEP_IN_MEMORY;   // the same vectors are loaded again: with six rows there is no register left to keep them
             TN_UNROLL for (int v = 0; v < 4; v++) b[v] = tn_codes_quad(f, c + 64 * v, high);
             TN_UNROLL for (int r = 0; r < m; r++) {
                 const tn_i a = tn_four(x + r * ldx + 4 * high);
@@ -56,6 +58,7 @@ TN_INLINE void tn_codes_sum(tn_codes f, tn_i s[6][4], const signed char *x, long
 TN_INLINE void tn_codes_add(tn_codes f, float *acc, long ldacc, const tn_rows *x, int r0, int i, const tn_u8 *head, tn_i s[6][4], const int m) {
     const int g = tn_codes_group(f);
     tn_v minimum_by[6], scale_by[6];
+    TN_KEEP_IN_MEMORY;   // acc, between groups: registers hold the integer sums
     TN_UNROLL for (int r = 0; r < m; r++) {
         float by = f.xgroup ? x->scale[(r0 + r) * x->ld_scale + i / f.xgroup] : 1;
         scale_by[r] = tn_splat(by);
@@ -73,8 +76,9 @@ TN_INLINE void tn_codes_add(tn_codes f, float *acc, long ldacc, const tn_rows *x
         }
     }
 }
-// acc += rows r0 … r0 + m - 1, values first … last - 1 of k. Without groups acc holds int32 sums until the end.
-TN_INLINE void tn_codes_tile(tn_codes f, float *acc, long ldacc, const tn_rows *x, int r0, const tn_u8 *w, int first, int last, long ahead, const int m) {
+// acc += rows r0 … r0 + m - 1, values first … last - 1 of k. Without groups acc holds int32 sums until the end. `open`: 4-bit codes of these
+// values, opened to bytes before; or NULL.
+TN_INLINE void tn_codes_tile(tn_codes f, float *acc, long ldacc, const tn_rows *x, int r0, const tn_u8 *w, const tn_u8 *open, int first, int last, long ahead, const int m) {
     const int head = tn_codes_head(f), g = tn_codes_group(f), row = 16 * f.bits / 2;   // bytes of one k
     acc += r0 * ldacc;
     if (!g) {
@@ -86,14 +90,38 @@ TN_INLINE void tn_codes_tile(tn_codes f, float *acc, long ldacc, const tn_rows *
             TN_UNROLL for (int v = 0; v < 4; v++) tn_store_i((int *)(void *)(acc + r * ldacc + 16 * v), s[r][v]);
         return;
     }
+    tn_codes o = f;
+    if (open) o.bits = 8;
     TN_NO_UNROLL for (int i = first; i < last; i += g) {
-        const tn_u8 *h = f.group ? w + (long)(i / f.group) * (head + f.group * row) : w;
+        const tn_u8 *h = f.group ? w + (long)(i / f.group) * (head + f.group * row) : w, *c = h + head + (f.group ? i % f.group : i) * row;
         tn_i s[6][4];
+        if (!open && f.group && (g == f.group || i % f.group == 0))
+            TN_UNROLL for (int j = 0; j < head; j += 64) __builtin_prefetch(h + ahead + j);
         TN_UNROLL for (int r = 0; r < m; r++)
             TN_UNROLL for (int v = 0; v < 4; v++) s[r][v] = tn_codes_start(f, x->sum + (r0 + r) * x->ld_sum + i / g);
-        tn_codes_sum(f, s, x->x + r0 * x->ldx + i, x->ldx, h + head + (f.group ? i % f.group : i) * row, g, ahead, m);
+        if (open) tn_codes_sum(o, s, x->x + r0 * x->ldx + i, x->ldx, open + (i - first) * 64, g, 0, m);
+        else tn_codes_sum(f, s, x->x + r0 * x->ldx + i, x->ldx, c, g, ahead, m);
         tn_codes_add(f, acc, ldacc, x, r0, i, h, s, m);
     }
+}
+// 4-bit codes of values first … last - 1 of k as bytes: for many rows, once.
+TN_INLINE void tn_codes_open(tn_codes f, tn_u8 *to, const tn_u8 *w, int first, int last, long ahead) {
+    const int head = tn_codes_head(f);
+    TN_NO_UNROLL for (int i = first; i < last; i += 8, to += 512) {
+        const tn_u8 *c = w + (f.group ? (i / f.group + 1) * head + (long)i * 32 : head + (long)i * 32);
+        TN_UNROLL for (int v = 0; v < 4; v++) {
+            __builtin_prefetch(c + ahead + 64 * v);
+            tn_store_i((int *)(void *)(to + 64 * v), tn_codes_quad(f, c + 64 * v, 0));
+            tn_store_i((int *)(void *)(to + 256 + 64 * v), tn_codes_quad(f, c + 64 * v, 1));
+        }
+    }
+}
+TN_INLINE void tn_codes_tiles(tn_codes f, float *acc, long ldacc, const tn_rows *x, int rows, const tn_u8 *w, const tn_u8 *open, int first, int last, long ahead) {
+    int r = 0;
+    for (; rows - r >= 6; r += 6, ahead = 0) tn_codes_tile(f, acc, ldacc, x, r, w, open, first, last, ahead, 6);
+    if (rows - r >= 4) { tn_codes_tile(f, acc, ldacc, x, r, w, open, first, last, ahead, 4); r += 4; ahead = 0; }
+    if (rows - r >= 2) { tn_codes_tile(f, acc, ldacc, x, r, w, open, first, last, ahead, 2); r += 2; ahead = 0; }
+    if (rows - r >= 1) tn_codes_tile(f, acc, ldacc, x, r, w, open, first, last, ahead, 1);
 }
 // What is constant along k: applied at the end.
 TN_INLINE void tn_codes_finish(tn_codes f, float *acc, long ldacc, const tn_rows *x, int rows, const tn_u8 *w) {
@@ -109,17 +137,18 @@ TN_INLINE void tn_codes_finish(tn_codes f, float *acc, long ldacc, const tn_rows
 }
 // acc[row][output] of `rows` rows with one panel. A block of k at a time, so that its weights stay in the first-level cache for all rows.
 TN_INLINE void tn_codes_product(tn_codes f, float *acc, long ldacc, tn_rows x, int rows, const tn_u8 *w, int k, long ahead) {
-    const int most = f.group > f.xgroup ? f.group : f.xgroup, block = most > 256 ? most : most ? 256 / most * most : 256;
+    enum { K_BLOCK = 256, OPEN_ROWS = 24 };
+    const int most = f.group > f.xgroup ? f.group : f.xgroup, block = most > K_BLOCK ? most : most ? K_BLOCK / most * most : K_BLOCK;
+    tn_u8 open[f.bits == 4 && block <= K_BLOCK ? 64 * K_BLOCK : 64] __attribute__((aligned(64)));
     if (tn_codes_group(f))
         TN_NO_UNROLL for (int r = 0; r < rows; r++)
             TN_UNROLL for (int v = 0; v < 4; v++) tn_store(acc + r * ldacc + 16 * v, tn_splat(0));
     TN_NO_UNROLL for (int i = 0; i < k; i += block) {
-        int end = k - i < block ? k : i + block, r = 0;
-        long far = ahead;
-        for (; rows - r >= 6; r += 6, far = 0) tn_codes_tile(f, acc, ldacc, &x, r, w, i, end, far, 6);
-        if (rows - r >= 4) { tn_codes_tile(f, acc, ldacc, &x, r, w, i, end, far, 4); r += 4; far = 0; }
-        if (rows - r >= 2) { tn_codes_tile(f, acc, ldacc, &x, r, w, i, end, far, 2); r += 2; far = 0; }
-        if (rows - r >= 1) tn_codes_tile(f, acc, ldacc, &x, r, w, i, end, far, 1);
+        const int end = k - i < block ? k : i + block;
+        if (sizeof open > 64 && rows >= OPEN_ROWS) {
+            tn_codes_open(f, open, w, i, end, ahead);
+            tn_codes_tiles(f, acc, ldacc, &x, rows, w, open, i, end, ahead);
+        } else tn_codes_tiles(f, acc, ldacc, &x, rows, w, 0, i, end, ahead);
     }
     tn_codes_finish(f, acc, ldacc, &x, rows, w);
 }
