@@ -355,7 +355,7 @@ static void print_mma(const Writer *w, const Stmt *s) {
     print_at(w, s->buffer, &s->index);
     text_printf(w->out, ", %lld, ", (long long)s->acc_stride);
     if (s->codes) {
-        text_puts(w->out, "(tn_rows){");
+        text_puts(w->out, "(tn_code_rows){");
         print_at(w, s->a, &s->a_index);
         text_puts(w->out, ", ");
         print_at(w, s->scales, &s->scales_index);

@@ -23,7 +23,7 @@ TN_INLINE tn_i tn_dot_u7s8(tn_i acc, tn_i w, tn_i x) { return tn_dot_u8s8(acc, w
 #endif
 #define TN_KEEP_IN_MEMORY __asm__ volatile("" ::: "memory")
 typedef struct { int bits, zero, group, half, minimum, xgroup; } tn_codes;   // group, xgroup: 0 for all of k; half: scales are binary16
-typedef struct { const signed char *x; const float *scale; const int *sum; long ldx, ld_scale, ld_sum; } tn_rows;
+typedef struct { const signed char *x; const float *scale; const int *sum; long ldx, ld_scale, ld_sum; } tn_code_rows;
 
 TN_INLINE int tn_codes_group(tn_codes f) { return f.group && (!f.xgroup || f.group < f.xgroup) ? f.group : f.xgroup; }
 TN_INLINE int tn_codes_head(tn_codes f) { return (f.half ? 128 : 256) << f.minimum; }
@@ -55,7 +55,7 @@ TN_INLINE void tn_codes_sum(tn_codes f, tn_i s[6][4], const signed char *x, long
     }
 }
 // What a group's sums add to acc: scaled by what changes along k.
-TN_INLINE void tn_codes_add(tn_codes f, float *acc, long ldacc, const tn_rows *x, int r0, int i, const tn_u8 *head, tn_i s[6][4], const int m) {
+TN_INLINE void tn_codes_add(tn_codes f, float *acc, long ldacc, const tn_code_rows *x, int r0, int i, const tn_u8 *head, tn_i s[6][4], const int m) {
     const int g = tn_codes_group(f);
     tn_v minimum_by[6], scale_by[6];
     TN_KEEP_IN_MEMORY;   // acc, between groups: registers hold the integer sums
@@ -78,7 +78,7 @@ TN_INLINE void tn_codes_add(tn_codes f, float *acc, long ldacc, const tn_rows *x
 }
 // acc += rows r0 … r0 + m - 1, values first … last - 1 of k. Without groups acc holds int32 sums until the end. `open`: 4-bit codes of these
 // values, opened to bytes before; or NULL.
-TN_INLINE void tn_codes_tile(tn_codes f, float *acc, long ldacc, const tn_rows *x, int r0, const tn_u8 *w, const tn_u8 *open, int first, int last, long ahead, const int m) {
+TN_INLINE void tn_codes_tile(tn_codes f, float *acc, long ldacc, const tn_code_rows *x, int r0, const tn_u8 *w, const tn_u8 *open, int first, int last, long ahead, const int m) {
     const int head = tn_codes_head(f), g = tn_codes_group(f), row = 16 * f.bits / 2;   // bytes of one k
     acc += r0 * ldacc;
     if (!g) {
@@ -116,7 +116,7 @@ TN_INLINE void tn_codes_open(tn_codes f, tn_u8 *to, const tn_u8 *w, int first, i
         }
     }
 }
-TN_INLINE void tn_codes_tiles(tn_codes f, float *acc, long ldacc, const tn_rows *x, int rows, const tn_u8 *w, const tn_u8 *open, int first, int last, long ahead) {
+TN_INLINE void tn_codes_tiles(tn_codes f, float *acc, long ldacc, const tn_code_rows *x, int rows, const tn_u8 *w, const tn_u8 *open, int first, int last, long ahead) {
     int r = 0;
     for (; rows - r >= 6; r += 6, ahead = 0) tn_codes_tile(f, acc, ldacc, x, r, w, open, first, last, ahead, 6);
     if (rows - r >= 4) { tn_codes_tile(f, acc, ldacc, x, r, w, open, first, last, ahead, 4); r += 4; ahead = 0; }
@@ -124,7 +124,7 @@ TN_INLINE void tn_codes_tiles(tn_codes f, float *acc, long ldacc, const tn_rows 
     if (rows - r >= 1) tn_codes_tile(f, acc, ldacc, x, r, w, open, first, last, ahead, 1);
 }
 // What is constant along k: applied at the end.
-TN_INLINE void tn_codes_finish(tn_codes f, float *acc, long ldacc, const tn_rows *x, int rows, const tn_u8 *w) {
+TN_INLINE void tn_codes_finish(tn_codes f, float *acc, long ldacc, const tn_code_rows *x, int rows, const tn_u8 *w) {
     if (f.group && f.xgroup) return;
     TN_NO_UNROLL for (int r = 0; r < rows; r++)
         TN_UNROLL for (int v = 0; v < 4; v++) {
@@ -136,7 +136,7 @@ TN_INLINE void tn_codes_finish(tn_codes f, float *acc, long ldacc, const tn_rows
         }
 }
 // acc[row][output] of `rows` rows with one panel. A block of k at a time, so that its weights stay in the first-level cache for all rows.
-TN_INLINE void tn_codes_product(tn_codes f, float *acc, long ldacc, tn_rows x, int rows, const tn_u8 *w, int k, long ahead) {
+TN_INLINE void tn_codes_product(tn_codes f, float *acc, long ldacc, tn_code_rows x, int rows, const tn_u8 *w, int k, long ahead) {
     enum { K_BLOCK = 256, OPEN_ROWS = 24 };
     const int most = f.group > f.xgroup ? f.group : f.xgroup, block = most > K_BLOCK ? most : most ? K_BLOCK / most * most : K_BLOCK;
     tn_u8 open[f.bits == 4 && block <= K_BLOCK ? 64 * K_BLOCK : 64] __attribute__((aligned(64)));
