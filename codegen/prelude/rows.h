@@ -51,25 +51,52 @@ TN_NOINLINE void tn_gather(tn_u8 *to, const tn_u8 *x, long bytes, int size, cons
     for (int i = 0; i < n; i++)
         for (long b = 0; b < bytes; b++) to[i * bytes + b] = x[tn_inside(e[i], size) * bytes + b];
 }
-// int8 codes of a row: scale = max|x| / 127, codes rounded to nearest even; rows so small that 127 / max|x| is infinite are 0.
-// int8 codes of a row of n, a scale for each `group` of it, the codes' sum over each `part`; both divide n.
+// int8 codes of a row of n, a scale for each `group` of it, the codes' sum over each `part`; both divide n. scale = max|x| / 127, codes rounded to
+// nearest even; groups so small that 127 / max|x| is infinite are 0. An infinity makes every product NaN; its codes, and those of NaN, are 0.
+#define TN_SWAPPED(x, h) __builtin_shufflevector(x, x, 0 ^ h, 1 ^ h, 2 ^ h, 3 ^ h, 4 ^ h, 5 ^ h, 6 ^ h, 7 ^ h, 8 ^ h, 9 ^ h, 10 ^ h, 11 ^ h, 12 ^ h, 13 ^ h, 14 ^ h, 15 ^ h)
+TN_INLINE tn_i tn_codes_of(tn_v x, tn_v inverse) {
+    const tn_v code = tn_round(x * inverse);
+    return tn_to_int(tn_select(code == code, code, tn_splat(0)));
+}
+TN_INLINE float tn_largest(const float *x, int n) {
+    tn_v m = tn_splat(0);
+    int i = 0;
+    for (; i + 16 <= n; i += 16) m = tn_max(tn_abs(tn_load(x + i)), m);
+    if (i < n) m = tn_max(tn_abs(tn_load_n(x + i, n - i)), m);
+    m = tn_max(m, TN_SWAPPED(m, 8));
+    m = tn_max(m, TN_SWAPPED(m, 4));
+    m = tn_max(m, TN_SWAPPED(m, 2));
+    return tn_max(m, TN_SWAPPED(m, 1))[0];
+}
 TN_NOINLINE void tn_quantize_row(signed char *codes, float *scale, int *sums, const float *x, int n, int group, int part) {
-    for (int g = 0; g < n; g += group) {
-        tn_v m = tn_splat(0);
-        int i = g, end = g + group;
-        for (; i + 16 <= end; i += 16) m = tn_max(m, tn_abs(tn_load(x + i)));
-        if (i < end) m = tn_max(m, tn_abs(tn_load_n(x + i, end - i)));
-        float largest = tn_max16(m), inverse = largest > 1e-36f ? 127.0f / largest : 0;
-        *scale++ = largest / 127.0f;
-        for (i = g; i < end; i++) {
-            float code = (x[i] * inverse + 12582912.0f) - 12582912.0f;
-            codes[i] = (signed char)(int)(code == code ? code : 0.0f);   // an infinity makes every product NaN
+    for (int g = 0; g < n / group; g += 16) {   // as many groups as a vector has lanes
+        const int count = n / group - g < 16 ? n / group - g : 16;
+        float most[16] = {0}, inverses[16];
+        for (int e = 0; e < count; e++) most[e] = tn_largest(x + (g + e) * group, group);
+        const tn_v m = tn_load(most), tiny = tn_splat(1e-36f);
+        tn_store(inverses, tn_select(m > tiny, tn_splat(127.0f) / m, tn_splat(0)));
+        tn_store(most, m / tn_splat(127.0f));
+        for (int e = 0; e < count; e++) {
+            const tn_v inverse = tn_splat(inverses[e]);
+            int i = (g + e) * group;
+            const int end = i + group;
+            scale[g + e] = most[e];
+            for (; i + 16 <= end; i += 16) *(tn_c16u *)(codes + i) = __builtin_convertvector(tn_codes_of(tn_load(x + i), inverse), tn_c16u);
+            if (i < end) {
+                const tn_i c = tn_codes_of(tn_load_n(x + i, end - i), inverse);
+                for (int l = 0; l < end - i; l++) codes[i + l] = (signed char)c[l];
+            }
         }
     }
     for (int p = 0; p < n; p += part) {
-        int sum = 0;
-        for (int i = p; i < p + part; i++) sum += codes[i];
-        *sums++ = sum;
+        tn_i sum = tn_splat_i(0);
+        int i = p, rest = 0;
+        for (; i + 16 <= p + part; i += 16) sum = sum + __builtin_convertvector(*(const tn_c16u *)(codes + i), tn_i);
+        for (; i < p + part; i++) rest += codes[i];
+        sum = sum + TN_SWAPPED(sum, 8);
+        sum = sum + TN_SWAPPED(sum, 4);
+        sum = sum + TN_SWAPPED(sum, 2);
+        *sums++ = rest + sum[0] + sum[1];
     }
 }
 // Rounded to bf16, as f32_to_bf16 of ir/dequant.c does.
