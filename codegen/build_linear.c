@@ -3,7 +3,7 @@
 #include "codegen/values.h"
 #include <string.h>
 
-static bool is_product(const Node *node) { return node->op == OP_LINEAR || node->op == OP_LINEAR_I8; }
+static bool is_product(const Node *node) { return node->op == OP_LINEAR || node->op == OP_LINEAR_I8 || node->op == OP_LINEAR_BF16; }
 
 static int param_of(const Func *f, const Value *v) {
     for (int i = 0; i < f->param_count; i++)
@@ -73,7 +73,7 @@ static bool codes_of(Linear *l, const Node *node, int number, const PanelFormat 
 static bool product(Linear *l, const Node *node, int number) {
     RowValues *r = l->r;
     Kernel *k = r->k;
-    bool i8 = node->op == OP_LINEAR_I8;
+    bool i8 = node->op == OP_LINEAR_I8, bf16 = node->op == OP_LINEAR_BF16;
     int p = param_of(k->func, node->operands[i8 ? 3 : 1]), x = input_of(k->func, through_reshape(node->operands[0]));
     PanelLayout layout;
     if (p < 0 || x < 0 || !kernel_panel(k, p, &layout) || k->product_count == MAX_PRODUCTS) {
@@ -84,9 +84,14 @@ static bool product(Linear *l, const Node *node, int number) {
         values_fail(r, "linear_i8: %s is stored as %s, which is not made of integers and scales", k->func->params[p]->name, dtype_info[layout.format.type].name);
         return false;
     }
+    if (bf16 && (layout.format.type != DT_BF16 || !(k->target->dot_bf16 || k->target->tile_bf16))) {
+        if (layout.format.type != DT_BF16) values_fail(r, "linear_bf16: %s is stored as %s, not as bf16", k->func->params[p]->name, dtype_info[layout.format.type].name);
+        else values_fail(r, "linear_bf16: target %s does not multiply bf16", k->target->name);
+        return false;
+    }
     PanelFormat *format = arena_copy(k->arena, &layout.format, sizeof layout.format);
     const char *w = k->func->params[p]->name;
-    int xs = rows_of(l, "x", number, x, i8 ? DT_I8 : DT_F32, l->k);
+    int xs = rows_of(l, "x", number, x, i8 ? DT_I8 : bf16 ? DT_BF16 : DT_F32, l->k);
     bool plain = format->type == DT_F32 && !format->bits;
     int ws = kernel_buffer(k, arena_printf(k->arena, "%s_panel", c_identifier(k->arena, w)), plain ? DT_F32 : DT_U8, PLACE_MEMORY, 0,
                            arena_printf(k->arena, "%s(a->w[%d] + %s)", plain ? "(const float *)" : "", p, panel_offset(l, p, &layout)));
@@ -94,10 +99,12 @@ static bool product(Linear *l, const Node *node, int number) {
     Stmt *mma = kernel_mma(k, acc, index_constant(0), PANEL_WIDTH, xs, index_constant(0), l->k * l->heads, "rows", ws, index_constant(0), plain ? PANEL_WIDTH : 0, format,
                            PANEL_WIDTH, l->k);
     if (i8 && !codes_of(l, node, number, format, mma)) return false;
-    k->product_groups[k->product_count] = i8 ? mma->x_group : -1;
+    k->product_groups[k->product_count] = i8 ? mma->x_group : bf16 ? X_BF16 : X_FLOATS;
+    mma->bf16 = bf16;
     k->products[k->product_count++] = p;
     k->weight_bytes += (double)layout.bytes;
     if (i8) k->arithmetic = "int8";
+    if (bf16) k->arithmetic = "bf16";
     k->operations += 2.0 * (double)l->k * (double)l->outputs * (double)l->heads;
     values_bind(r, node->results[0], acc);
     return true;
@@ -181,7 +188,7 @@ static void choose_schedule(Kernel *k, const Node *anchor, const Linear *l) {
     bool i8 = anchor->op == OP_LINEAR_I8;
     int p = param_of(k->func, anchor->operands[i8 ? 3 : 1]);
     PanelLayout layout;
-    ScheduleKey key = {.target = k->target, .x_group = -1, .outputs = l->outputs, .k = l->k};
+    ScheduleKey key = {.target = k->target, .x_group = anchor->op == OP_LINEAR_BF16 ? X_BF16 : X_FLOATS, .outputs = l->outputs, .k = l->k};
     if (p >= 0 && kernel_panel(k, p, &layout)) key.format = layout.format.name;
     if (i8) key.x_group = (int)(anchor->operands[1]->type.dims[anchor->operands[1]->type.rank - 1] > 1 ? l->k / anchor->operands[1]->type.dims[anchor->operands[1]->type.rank - 1] : 0);
     for (int i = 0; i < k->func->node_count; i++) key.products += is_product(k->func->nodes[i]);

@@ -81,12 +81,15 @@ typedef struct {
     const char *rows_text;     // mma: how many rows
     int columns; bool accumulate; const PanelFormat *format;
     bool codes; int scales, sums; Index scales_index, sums_index; int64_t scales_stride, sums_stride; int x_group;   // mma of int8 codes: x's scales and sums
+    bool bf16;                 // mma of bf16 x
     const char *text;          // call: the whole call
 } Stmt;
 
 // ---- programs and kernels ---------------------------------------------------------------------------------------------------
 
 typedef struct { const char *name; bool scalar; DType type; } Variable;
+
+enum { X_FLOATS = -1, X_BF16 = -2 };
 
 // MAX_PRODUCTS: as many as fuse puts into a kernel.
 enum { MAX_PRODUCTS = 8, MAX_SCRATCH = 6 << 20, MAX_EXPRS = 1 << 16 };
@@ -105,7 +108,7 @@ typedef struct Kernel {
     const char *arithmetic;            // in which it multiplies: the name of the probe that bounds it; NULL: f32
     const DType *param_storage;        // of each parameter: what quantize made of it (DT_COUNT: as stored)
     int products[MAX_PRODUCTS]; int product_count;   // parameters whose product function it calls …
-    int product_groups[MAX_PRODUCTS];                // … with x in int8 groups of so many (0: whole rows), or floats: -1
+    int product_groups[MAX_PRODUCTS];                // … with x in int8 groups of so many (0: whole rows), X_FLOATS or X_BF16
     const Target *target;
     Schedule schedule;                               // of a linear kernel …
     ScheduleKey schedule_key;                        // … chosen for this (shape: NULL for other kernels) …
@@ -160,6 +163,7 @@ void product_print_float(const PanelFormat *format, Text *out);
 void panel_row_print(const PanelFormat *format, Text *out);        // one output's weights as floats (embedding)
 bool product_takes_codes(const PanelFormat *format);               // can it be multiplied with int8 codes?
 void product_print_int(const PanelFormat *format, int x_group, Text *out);
+void product_print_bf16(Text *out);
 
 // pack.c
 typedef struct {

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-extern const char prelude_abi[], prelude_vector[], prelude_math[], prelude_rows[], prelude_product[], prelude_product_int[], prelude_probes[], prelude_isa_clang[], prelude_isa_gcc[],
+extern const char prelude_abi[], prelude_vector[], prelude_math[], prelude_rows[], prelude_product[], prelude_product_int[], prelude_product_bf16[], prelude_product_amx[], prelude_probes[], prelude_isa_clang[], prelude_isa_gcc[],
     prelude_supported[], prelude_nvptx[];
 
 FuncPlan *plan_func(const Plan *plan, const Func *func) {
@@ -95,7 +95,7 @@ static Kernel *kernel_new(const Plan *plan, const FuncPlan *f, const char *name,
     k->fixed = fixed;
     k->param_storage = f->storage;
     k->rows_read = ARENA_ARRAY(plan->arena, bool, f->func->param_count);
-    bool linear = contains(f->func, OP_LINEAR) || contains(f->func, OP_LINEAR_I8);
+    bool linear = contains(f->func, OP_LINEAR) || contains(f->func, OP_LINEAR_I8) || contains(f->func, OP_LINEAR_BF16);
     bool built = contains(f->func, OP_ATTEND) ? build_attend(k, diags) : linear ? build_linear(k, diags) : build_rows(k, diags);
     return built && fits_stack(k, diags) ? k : NULL;
 }
@@ -312,10 +312,10 @@ static bool printed_before(const char **names, int *count, const char *name) {
     return false;
 }
 
-static bool multiplies_codes(const Plan *plan) {
+static bool multiplies_narrow(const Plan *plan) {
     for (int i = 0; i < plan->module->func_count; i++)
         for (int q = 0; plan->funcs[i].kernel && q < plan->funcs[i].kernel->product_count; q++)
-            if (plan->funcs[i].kernel->product_groups[q] >= 0) return true;
+            if (plan->funcs[i].kernel->product_groups[q] != X_FLOATS) return true;
     return false;
 }
 
@@ -335,9 +335,10 @@ static void print_products(const Plan *plan, Text *out) {
             const PanelFormat *f = &layout.format;
             if (!kernel_panel(k, k->products[q], &layout)) continue;
             int group = k->product_groups[q];
-            if (group < 0 && !printed_before(names, &count, f->name)) product_print_format(f, out);
+            if (group == X_FLOATS && !printed_before(names, &count, f->name)) product_print_format(f, out);
             if (printed_before(names, &count, arena_printf(plan->arena, "%s %d", f->name, group))) continue;
-            if (group < 0) product_print_float(f, out);
+            if (group == X_FLOATS) product_print_float(f, out);
+            else if (group == X_BF16) product_print_bf16(out);
             else product_print_int(f, group, out);
         }
         for (int p = 0; k && p < k->func->param_count; p++)
@@ -400,7 +401,11 @@ void plan_emit(const Plan *plan, Flavour flavour, uint64_t blob_hash, Text *out)
     print_limits(plan, out);
     text_puts(out, prelude_rows);
     text_puts(out, prelude_product);
-    if (multiplies_codes(plan)) text_puts(out, prelude_product_int);
+    if (multiplies_narrow(plan)) {
+        text_puts(out, prelude_product_int);
+        text_puts(out, prelude_product_bf16);
+        text_puts(out, prelude_product_amx);
+    }
     print_products(plan, out);
     if (has_forms(plan)) text_printf(out, "int tn_choice[%d];   // of each kernel: which of its forms runs\n", plan->kernel_count);
     text_puts(out, "\n// ---- kernels ----------------------------------------------------------------------------------------------------------\n\n");

@@ -371,7 +371,7 @@ static void print_mma(const Writer *w, const Stmt *s) {
     if (s->b_stride) text_printf(w->out, ", %lld", (long long)s->b_stride);
     if (s->extent_text) text_printf(w->out, ", %s", s->extent_text);
     else text_printf(w->out, ", %lld", (long long)s->extent);
-    text_printf(w->out, ", %d);\n", s->b_stride ? s->accumulate : s->codes ? k->schedule.prefetch : k->schedule.direct_rows);
+    text_printf(w->out, ", %d);\n", s->b_stride ? s->accumulate : s->codes || s->bf16 ? k->schedule.prefetch : k->schedule.direct_rows);
 }
 
 static void print_stmt(Writer *w, const Stmt *s) {
