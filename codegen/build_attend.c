@@ -1,76 +1,283 @@
-// The attention builder: online softmax over the KV pages of one row and one group of heads (arXiv 2205.14135). A task is a row and a kv head:
-// its queries share the keys and values. Blocks of 64 positions are counted from position 0 and merged in order, so that the bits depend neither
-// on how a prompt is cut nor on who else is in the batch. No T×S matrix exists.
+// The attention builder: online softmax over the KV pages, one kv head and some rows a task. No T×S matrix exists.
 //
-// A page holds for each kv head the keys transposed, [dims][64], then the values, [64][v_dims rounded up to 16]: both are panels of an mma.
+// The numerics: a row's positions are cut into chunks of 256 counted from position 0, these into blocks of 64. A chunk's online softmax starts anew
+// and goes through its blocks in order; the chunks' results are then merged in order. A row's sums run over exactly the positions that it sees.
+// So the bits depend neither on how a prompt is cut nor on who else is in the batch.
+//
+// The schedule: a task takes consecutive rows of a sequence and the queries of one kv head's group, so that a block of keys and values is read once
+// for them all; what all rows see is one product, the edges a product a row. Where rows are few and contexts long, each chunk of a row is a task
+// that leaves its result in the arena, and a second kernel merges them. prelude/attend.h says which rows and chunks are a task's.
 #include "codegen/values.h"
 #include <string.h>
 
-typedef struct { Kernel *k; int heads, kv_heads, group, dims, v_dims, v_padded; bool causal; int window; double scale, softcap; int sinks, slopes; } Attend;
+typedef struct {
+    Kernel *k;
+    const Node *node;
+    int heads, kv_heads, group, dims, v_dims, v_padded, rows, slots, window;
+    bool causal;
+    DType storage;
+    double scale, softcap;
+    int sinks, slopes;               // buffers, or -1
+    int queries, scores, acc, top, total, merged, merged_top, merged_total;
+    const char *sees;                // the arguments of what a row sees
+} Attend;
 
-// Scores of a block: scaled, capped, with position bias; what must not be seen becomes −∞.
-static Expr *score(const Attend *a, Expr *raw, Index j, int head, int first) {
+enum { ROWS_A_TASK = 96, MOST_ROWS = 64, DIRECT_ROWS = 6, SPLIT_ROWS = 16, LEAST_SLOTS = 256, CHUNK = 256 };
+
+static const char *storage_name(DType storage) {
+    return storage == DT_F16 ? "TN_KV_F16" : storage == DT_BF16 ? "TN_KV_BF16" : storage == DT_I8 ? "TN_KV_I8" : "TN_KV_F32";
+}
+
+static const char *storage_c(DType storage) { return storage == DT_F32 ? "float" : storage == DT_I8 ? "signed char" : "tn_u16"; }
+
+// A scalar by its C text.
+static int named(Kernel *k, const char *text, DType type) {
+    int variable = kernel_variable(k, text, true, type);
+    k->variables[variable].name = text;
+    return variable;
+}
+
+static int text_variable(Kernel *k, const char *text) { return named(k, text, DT_I32); }
+
+// ---- products with a block ------------------------------------------------------------------------------------------------------------
+
+static const PanelFormat *panel(const Attend *a, DType storage) {
+    PanelFormat *format = ARENA_NEW(a->k->arena, PanelFormat);
+    *format = (PanelFormat){.type = storage, .name = arena_printf(a->k->arena, "kv_%s", dtype_info[storage].name)};
+    return format;
+}
+
+static void multiply(const Attend *a, int acc, Index at, int64_t acc_stride, int x, Index x_at, int64_t x_stride, const char *rows, int w, Index w_at, int64_t w_stride,
+                     DType storage, int columns, const char *depth, bool accumulate) {
+    Stmt *s = kernel_mma(a->k, acc, at, acc_stride, x, x_at, x_stride, rows, w, w_at, w_stride, panel(a, storage), columns, 0);
+    s->extent_text = depth;
+    s->accumulate = accumulate;
+    a->k->kv_vectors[storage == DT_F32 ? 0 : storage == DT_F16 ? 1 : storage == DT_BF16 ? 2 : 3] |= 1u << columns / 16;
+}
+
+// acc += weights · values over some positions of the block.
+static void add_values(const Attend *a, Index row, const char *rows, const char *from, const char *depth, int values, DType storage) {
+    Index first = index_variable(text_variable(a->k, from), 1);
+    for (int c = 0; c < a->v_padded; c += PANEL_WIDTH) {
+        int columns = a->v_padded - c < PANEL_WIDTH ? a->v_padded - c : PANEL_WIDTH;
+        multiply(a, a->acc, index_add(index_scale(row, a->v_padded), index_constant(c)), a->v_padded, a->scores, index_add(index_scale(row, KV_BLOCK), first), KV_BLOCK, rows,
+                 values, index_add(index_scale(first, a->v_padded), index_constant(c)), a->v_padded, storage, columns, depth, true);
+    }
+}
+
+void product_print_kv(int storage, int vectors, Text *out) {
+    static const char *const names[] = {"f32", "f16", "bf16", "i8"}, *const constants[] = {"TN_KV_F32", "TN_KV_F16", "TN_KV_BF16", "TN_KV_I8"};
+    text_printf(out, "TN_NOINLINE void product_kv_%s_v%d(float *acc, long ldacc, const float *x, long ldx, int rows, const void *w, long ldw, int k, int accumulate) {\n"
+                     "    tn_kv_product(acc, ldacc, x, ldx, rows, w, ldw, k, accumulate, %s, %d);\n}\n", names[storage], vectors, constants[storage], vectors);
+}
+
+// ---- a block --------------------------------------------------------------------------------------------------------------------------
+
+// Scores as the model means them: the scales of int8 keys, softcap, bias by distance. The query's scale is in the query.
+static void finish_scores(const Attend *a, Index row, int block, int head) {
     Kernel *k = a->k;
-    Expr *s = expr_op(k, OP_MUL, raw, expr_number(k, a->scale), NULL);
+    if (a->storage != DT_I8 && a->softcap <= 0 && a->slopes < 0) return;
+    int lane = kernel_variable(k, "j", false, DT_I32);
+    Index at = index_add(index_scale(row, KV_BLOCK), index_variable(lane, 1));
+    Expr *s = expr_load(k, a->scores, at);
+    if (a->storage == DT_I8) {
+        int scales = kernel_buffer(k, "scales", DT_F32, PLACE_MEMORY, -1, NULL);
+        s = expr_op(k, OP_MUL, s, expr_load(k, scales, index_variable(lane, 1)), NULL);
+    }
     if (a->softcap > 0) s = expr_op(k, OP_MUL, expr_op(k, OP_TANH, expr_op(k, OP_MUL, s, expr_number(k, 1.0 / a->softcap), NULL), NULL, NULL), expr_number(k, a->softcap), NULL);
-    Expr *position = expr_index(k, j), *own = expr_scalar(k, first);
     if (a->slopes >= 0) {
-        Expr *distance = expr_op(k, OP_CAST, expr_op(k, OP_SUB, position, own, NULL), NULL, NULL);
+        Expr *position = expr_index(k, index_add(index_variable(block, KV_BLOCK), index_variable(lane, 1)));
+        Expr *distance = expr_op(k, OP_CAST, expr_op(k, OP_SUB, position, expr_scalar(k, text_variable(k, "own")), NULL), NULL, NULL);
         distance->type = distance->cast = DT_F32;
         s = expr_op(k, OP_ADD, s, expr_op(k, OP_MUL, distance, expr_load(k, a->slopes, index_variable(head, 1)), NULL), NULL);
     }
-    int length = kernel_variable(k, "length", true, DT_I32);
-    k->variables[length].name = "length";
-    Expr *seen = expr_op(k, OP_LT, position, expr_scalar(k, length), NULL);
-    if (a->window > 0) {
-        seen = expr_and(k, seen, expr_op(k, OP_LT, expr_op(k, OP_SUB, own, position, NULL), expr_int(k, a->window), NULL));
-        if (!a->causal) seen = expr_and(k, seen, expr_op(k, OP_LT, expr_op(k, OP_SUB, position, own, NULL), expr_int(k, a->window), NULL));
-    }
-    return expr_op(k, OP_WHERE, seen, s, expr_number(k, -__builtin_inf()));
+    kernel_map(k, a->scores, at, lane, KV_BLOCK, NULL, s);
 }
 
-static void block(const Attend *a, int q, int scores, int acc, int tops, int sums, const PanelFormat *f32) {
+// For each row of the block: scores become weights, what came before decays.
+static void soften(const Attend *a, int block) {
     Kernel *k = a->k;
-    int b = kernel_loop_text(k, "block", "first_block", "last_block");
-    kernel_call(k, "const float *keys = (const float *)(pages[block] + a->cache) + kv_head * %d, *values = keys + %d", KV_BLOCK * (a->dims + a->v_padded), KV_BLOCK * a->dims);
-    kernel_call(k, "const int seen = length - block * %d < %d ? length - block * %d : %d", KV_BLOCK, KV_BLOCK, KV_BLOCK, KV_BLOCK);
-    int keys = kernel_buffer(k, "keys", DT_F32, PLACE_MEMORY, -1, NULL), values = kernel_buffer(k, "values", DT_F32, PLACE_MEMORY, -1, NULL);
-    char *group = arena_printf(k->arena, "%d", a->group);
-    kernel_mma(k, scores, index_constant(0), KV_BLOCK, q, index_constant(0), a->dims, group, keys, index_constant(0), KV_BLOCK, f32, KV_BLOCK, a->dims);
-    int i = kernel_loop(k, "i", a->group), lane = kernel_variable(k, "j", false, DT_I32);
-    int own = kernel_variable(k, "own", true, DT_I32);
-    k->variables[own].name = "own";
-    Index at = index_add(index_variable(i, KV_BLOCK), index_variable(lane, 1)), position = index_add(index_variable(b, KV_BLOCK), index_variable(lane, 1));
-    kernel_map(k, scores, at, lane, KV_BLOCK, NULL, score(a, expr_load(k, scores, at), position, i, own));
-    int top = kernel_reduce(k, OP_MAX, lane, KV_BLOCK, expr_load(k, scores, at));
-    int before = kernel_let(k, "before", expr_load(k, tops, index_variable(i, 1)));
-    int now = kernel_let(k, "now", expr_op(k, OP_MAXIMUM, expr_scalar(k, before), expr_scalar(k, top), NULL));
-    int decay = kernel_let(k, "decay", expr_op(k, OP_EXP, expr_op(k, OP_SUB, expr_scalar(k, before), expr_scalar(k, now), NULL), NULL, NULL));
-    kernel_map(k, scores, at, lane, KV_BLOCK, NULL, expr_op(k, OP_EXP, expr_op(k, OP_SUB, expr_load(k, scores, at), expr_scalar(k, now), NULL), NULL, NULL));
-    int sum = kernel_reduce(k, OP_SUM, lane, KV_BLOCK, expr_load(k, scores, at));
-    int one = kernel_variable(k, "one", false, DT_I32);
-    kernel_map(k, tops, index_variable(i, 1), one, 1, NULL, expr_scalar(k, now));
-    Expr *total = expr_op(k, OP_ADD, expr_op(k, OP_MUL, expr_load(k, sums, index_variable(i, 1)), expr_scalar(k, decay), NULL), expr_scalar(k, sum), NULL);
-    kernel_map(k, sums, index_variable(i, 1), one, 1, NULL, total);
-    Index out = index_add(index_variable(i, a->v_padded), index_variable(lane, 1));
-    kernel_map(k, acc, out, lane, a->v_padded, NULL, expr_op(k, OP_MUL, expr_load(k, acc, out), expr_scalar(k, decay), NULL));
+    int i = kernel_loop_text(k, "i", "b.first", "b.last");
+    kernel_call(k, "const int from = tn_in_block(tn_seen_from(a, run.first + i, %d), block), to = tn_in_block(tn_seen_to(a, run.first + i, %s), block)", a->window, a->sees);
+    if (a->slopes >= 0) kernel_call(k, "const int own = a->position[run.first + i]");
+    int h = kernel_loop(k, "h", a->group);
+    finish_scores(a, index_add(index_variable(i, a->group), index_variable(h, 1)), block, h);
+    kernel_call(k, "const long at = i * %d + h", a->group);
+    kernel_call(k, "tn_scale_row(acc + at * %d, %d, tn_softmax_block(scores + at * %d, from, to, top + at, total + at * 16, %s))", a->v_padded, a->v_padded, KV_BLOCK,
+                a->storage == DT_I8 ? "scales + 64" : "0");
     kernel_end(k);
-    for (int c = 0; c < a->v_padded; c += PANEL_WIDTH) {
-        int columns = a->v_padded - c < PANEL_WIDTH ? a->v_padded - c : PANEL_WIDTH;
-        Stmt *s = kernel_mma(k, acc, index_constant(c), a->v_padded, scores, index_constant(0), KV_BLOCK, group, values, index_constant(c), a->v_padded, f32, columns, 0);
-        s->extent_text = "seen";
-        s->accumulate = true;
-    }
     kernel_end(k);
 }
 
-static int vector_operand(Kernel *k, const Node *node, int operand) {
+static void edges(const Attend *a, const char *from, const char *to, int values, DType storage) {
+    Kernel *k = a->k;
+    int i = kernel_loop_text(k, "i", "b.first", "b.last");
+    kernel_call(k, "const int from = %s, depth = %s - from", from, to);
+    add_values(a, index_variable(i, a->group), arena_printf(k->arena, "%d", a->group), "from", "depth", values, storage);
+    kernel_end(k);
+}
+
+// Head and tail are what some of the rows do not see.
+static void attend_values(const Attend *a, int values, int floats, DType storage) {
+    Kernel *k = a->k;
+    char *from = arena_printf(k->arena, "tn_in_block(tn_seen_from(a, run.first + i, %d), block)", a->window), *to = arena_printf(k->arena, "tn_in_block(tn_seen_to(a, run.first + i, %s), block)", a->sees);
+    if (a->window) edges(a, from, arena_printf(k->arena, "tn_least(%s, b.lo)", to), values, storage);
+    Index first = index_variable(text_variable(k, "b.first"), a->group);
+    if (floats >= 0) add_values(a, first, "many", "b.lo", "(b.hi - b.lo)", floats, DT_F32);
+    add_values(a, first, floats >= 0 ? "few" : "rows", "b.lo", "(b.hi - b.lo)", values, storage);
+    edges(a, "b.hi", to, values, storage);
+}
+
+static void attend_block(const Attend *a) {
+    Kernel *k = a->k;
+    bool wide = a->storage != DT_F32;
+    int size = a->storage == DT_F32 ? 4 : a->storage == DT_I8 ? 1 : 2;
+    int64_t head_bytes = (int64_t)cache_bytes(&a->node->operands[1]->type) / a->kv_heads;
+    int block = kernel_loop_text(k, "block", "part.first_block", "part.last_block");
+    kernel_call(k, "const tn_kv_part b = tn_attend_part(a, &run, block * %d, block * %d + %d, %s)", KV_BLOCK, KV_BLOCK, KV_BLOCK, a->sees);
+    kernel_call(k, "const tn_u8 *page = run.pages[block] + a->cache + kv_head * %lldL", (long long)head_bytes);
+    kernel_call(k, "const %s *keys = (const %s *)page, *values = keys + %d", storage_c(a->storage), storage_c(a->storage), KV_BLOCK * a->dims);
+    if (a->storage == DT_I8) kernel_call(k, "const float *scales = (const float *)(page + %d)", KV_BLOCK * size * (a->dims + a->v_padded));
+    kernel_call(k, "const int rows = (b.last - b.first) * %d", a->group);
+    int keys = kernel_buffer(k, "keys", a->storage, PLACE_MEMORY, -1, NULL), values = kernel_buffer(k, "values", a->storage, PLACE_MEMORY, -1, NULL);
+    Index first = index_variable(text_variable(k, "b.first"), a->group);
+    int float_values = wide ? kernel_buffer(k, "float_values", DT_F32, PLACE_MEMORY, -1, NULL) : -1;
+    if (wide) {   // many rows: the block becomes floats first
+        int floats = kernel_buffer(k, "floats", DT_F32, PLACE_SCRATCH, (int64_t)KV_BLOCK * (a->dims + a->v_padded), NULL);
+        kernel_call(k, "const int few = rows <= %d ? rows : 0, many = rows - few", DIRECT_ROWS);
+        kernel_call(k, "const float *float_values = floats + %d", KV_BLOCK * a->dims);
+        kernel_call(k, "if (many) tn_kv_floats(floats, keys, %d, %s)", KV_BLOCK * (a->dims + a->v_padded), storage_name(a->storage));
+        multiply(a, a->scores, index_scale(first, KV_BLOCK), KV_BLOCK, a->queries, index_scale(first, a->dims), a->dims, "many", floats, index_constant(0), KV_BLOCK, DT_F32, KV_BLOCK,
+                 arena_printf(k->arena, "%d", a->dims), false);
+    }
+    multiply(a, a->scores, index_scale(first, KV_BLOCK), KV_BLOCK, a->queries, index_scale(first, a->dims), a->dims, wide ? "few" : "rows", keys, index_constant(0), KV_BLOCK, a->storage,
+             KV_BLOCK, arena_printf(k->arena, "%d", a->dims), false);
+    soften(a, block);
+    attend_values(a, values, float_values, a->storage);
+    kernel_end(k);
+}
+
+// ---- chunks -----------------------------------------------------------------------------------------------------------------------------
+
+static void merge_rows(const Attend *a) {
+    Kernel *k = a->k;
+    kernel_loop_text(k, "i", "part.first", "part.last");
+    kernel_call(k, "const int fresh = chunk == run.chunk || chunk == tn_seen_from(a, run.first + i, %d) / TN_CHUNK", a->window);
+    kernel_loop(k, "h", a->group);
+    kernel_call(k, "const long at = i * %d + h", a->group);
+    kernel_call(k, "tn_merge(merged + at * %d, merged_top + at, merged_total + at, acc + at * %d, top[at], tn_sum16(tn_load(total + at * 16)), %d, fresh)", a->v_padded, a->v_padded,
+                a->v_padded);
+    kernel_end(k);
+    kernel_end(k);
+}
+
+static void attend_chunks(const Attend *a) {
+    Kernel *k = a->k;
+    kernel_loop_text(k, "chunk", "run.chunk", "run.end");
+    kernel_call(k, "const tn_kv_part part = tn_attend_part(a, &run, chunk * TN_CHUNK, (chunk + 1) * TN_CHUNK, %s)", a->sees);
+    int i = kernel_loop_text(k, "i", "part.first", "part.last"), lane = kernel_variable(k, "j", false, DT_I32);
+    kernel_map(k, a->top, index_add(index_variable(i, a->group), index_variable(lane, 1)), lane, a->group, NULL, expr_number(k, -1e30));
+    kernel_map(k, a->total, index_add(index_variable(i, (int64_t)a->group * 16), index_variable(lane, 1)), lane, (int64_t)a->group * 16, NULL, expr_number(k, 0));
+    kernel_map(k, a->acc, index_add(index_variable(i, (int64_t)a->group * a->v_padded), index_variable(lane, 1)), lane, (int64_t)a->group * a->v_padded, NULL, expr_number(k, 0));
+    kernel_end(k);
+    attend_block(a);
+    merge_rows(a);
+    kernel_end(k);
+}
+
+// merged / total to the result, for rows 0 … `rows`.
+static void finish(const Attend *a, int out, const char *rows) {
+    Kernel *k = a->k;
+    int i = kernel_loop_text(k, "i", "0", rows), h = kernel_loop(k, "h", a->group), lane = kernel_variable(k, "j", false, DT_I32);
+    Index row = index_add(index_variable(i, a->group), index_variable(h, 1));
+    if (a->sinks >= 0) kernel_call(k, "const float inverse = tn_sink(merged_top[i * %d + h], merged_total[i * %d + h], sinks[h])", a->group, a->group);
+    else kernel_call(k, "const float inverse = 1.0f / merged_total[i * %d + h]", a->group);
+    int inverse = named(k, "inverse", DT_F32);
+    Index to = index_add(index_add(index_variable(i, (int64_t)a->heads * a->v_dims), index_variable(h, a->v_dims)), index_variable(lane, 1));
+    kernel_map(k, out, to, lane, a->v_dims, NULL, expr_op(k, OP_MUL, expr_load(k, a->merged, index_add(index_scale(row, a->v_padded), index_variable(lane, 1))), expr_scalar(k, inverse), NULL));
+    kernel_end(k);
+    kernel_end(k);
+}
+
+// A chunk's result in the arena: v_padded sums, then top and total.
+static void leave_part(const Attend *a) {
+    Kernel *k = a->k;
+    kernel_loop_text(k, "i", "0", "run.split");
+    kernel_loop(k, "h", a->group);
+    kernel_call(k, "float *to = (float *)a->partial + (((run.first + i) * %d + first_head + h) * span.parts + span.part) * %d", a->heads, a->v_padded + 16);
+    kernel_call(k, "tn_merge(to, to + %d, to + %d, merged + h * %d, merged_top[h], merged_total[h], %d, 1)", a->v_padded, a->v_padded + 1, a->v_padded, a->v_padded);
+    kernel_end(k);
+    kernel_end(k);
+}
+
+static void merged_buffers(Attend *a, int64_t rows) {
+    Kernel *k = a->k;
+    a->merged = kernel_buffer(k, "merged", DT_F32, PLACE_ACCUMULATOR, rows * a->v_padded, NULL);
+    a->merged_top = kernel_buffer(k, "merged_top", DT_F32, PLACE_SCRATCH, round_up(rows, 16), NULL);
+    a->merged_total = kernel_buffer(k, "merged_total", DT_F32, PLACE_SCRATCH, round_up(rows, 16), NULL);
+}
+
+// The second kernel: a row and a kv head a task.
+static void build_merge(const Attend *main, const char *tasks) {
+    Attend merge = *main, *a = &merge;
+    Kernel *k = a->k = ARENA_NEW(main->k->arena, Kernel);
+    *k = (Kernel){.func = main->k->func, .name = arena_printf(main->k->arena, "%s_merge", main->k->name), .arena = main->k->arena, .param_storage = main->k->param_storage};
+    k->tasks = arena_printf(k->arena, "(%s > 1 ? a.rows * %dL : 0)", tasks, a->kv_heads);
+    k->decode = arena_printf(k->arena, "        const long row = task / %d, kv_head = task %% %d, first_head = kv_head * %d;\n"
+                                       "        const int parts = tn_attend_parts(a, %d, %s), chunks = tn_chunks(a, row, %s);\n",
+                             a->kv_heads, a->kv_heads, a->group, a->slots, a->sees, a->sees);
+    if (a->sinks >= 0) a->sinks = kernel_buffer(k, "sinks", DT_F32, PLACE_MEMORY, 0, main->k->buffers[main->sinks].base);
+    merged_buffers(a, a->group);
+    int out = kernel_buffer(k, "result", DT_F32, PLACE_MEMORY, 0, arena_printf(k->arena, "(float *)a->out[0] + (row * %d + first_head) * %d", a->heads, a->v_dims));
+    kernel_loop(k, "h", a->group);
+    kernel_loop_text(k, "chunk", "0", "chunks");
+    kernel_call(k, "const float *from = (const float *)a->partial + ((row * %d + first_head + h) * parts + chunk) * %d", a->heads, a->v_padded + 16);
+    kernel_call(k, "tn_merge(merged + h * %d, merged_top + h, merged_total + h, from, from[%d], from[%d], %d, chunk == 0)", a->v_padded, a->v_padded, a->v_padded + 1, a->v_padded);
+    kernel_end(k);
+    kernel_end(k);
+    finish(a, out, "1");
+    main->k->after = k;
+}
+
+// ---- the kernel ---------------------------------------------------------------------------------------------------------------------------
+
+static int vector_operand(Kernel *k, const Node *node, int operand, const char *name) {
     const Value *v = operand < node->operand_count ? node->operands[operand] : NULL;
     if (!v) return -1;
     for (int i = 0; i < k->func->param_count; i++)
-        if (k->func->params[i] == v)
-            return kernel_buffer(k, c_identifier(k->arena, v->name), DT_F32, PLACE_MEMORY, 0, arena_printf(k->arena, "(const float *)a->w[%d] + first_head", i));
+        if (k->func->params[i] == v) return kernel_buffer(k, name, DT_F32, PLACE_MEMORY, 0, arena_printf(k->arena, "(const float *)a->w[%d] + first_head", i));
     return -2;
+}
+
+// How many rows a task takes at most, and how many partial results a head may leave.
+static void schedule(Attend *a, int64_t context) {
+    a->rows = ROWS_A_TASK / a->group < 1 ? 1 : ROWS_A_TASK / a->group < MOST_ROWS ? ROWS_A_TASK / a->group : MOST_ROWS;
+    int64_t sees = a->window && a->window < context ? a->window : context, parts = (sees - 1) / CHUNK + 2;
+    a->slots = (int)(parts > LEAST_SLOTS ? parts : parts * SPLIT_ROWS < LEAST_SLOTS ? parts * SPLIT_ROWS : LEAST_SLOTS);
+    a->k->partial_bytes = (uint64_t)a->slots * (uint64_t)a->heads * (uint64_t)(a->v_padded + 16) * sizeof(float);
+}
+
+static void build_program(Attend *a, int query, int out) {
+    Kernel *k = a->k;
+    int64_t rows = (int64_t)a->rows * a->group;
+    a->queries = kernel_buffer(k, "queries", DT_F32, PLACE_SCRATCH, rows * a->dims, NULL);
+    a->scores = kernel_buffer(k, "scores", DT_F32, PLACE_ACCUMULATOR, rows * KV_BLOCK, NULL);
+    a->acc = kernel_buffer(k, "acc", DT_F32, PLACE_ACCUMULATOR, rows * a->v_padded, NULL);
+    a->top = kernel_buffer(k, "top", DT_F32, PLACE_SCRATCH, round_up(rows, 16), NULL);
+    a->total = kernel_buffer(k, "total", DT_F32, PLACE_SCRATCH, rows * 16, NULL);
+    merged_buffers(a, rows);
+    kernel_loop_text(k, "over", "0", "span.runs");
+    kernel_call(k, "const tn_kv_run run = tn_attend_run(a, &span, over, %s)", a->sees);
+    int i = kernel_loop_text(k, "i", "0", "run.rows"), lane = kernel_variable(k, "j", false, DT_I32);
+    Index from = index_add(index_variable(text_variable(k, "run.first"), (int64_t)a->heads * a->dims), index_add(index_variable(i, (int64_t)a->heads * a->dims), index_variable(lane, 1)));
+    kernel_map(k, a->queries, index_add(index_variable(i, (int64_t)a->group * a->dims), index_variable(lane, 1)), lane, (int64_t)a->group * a->dims, NULL,
+               expr_op(k, OP_MUL, expr_load(k, query, from), expr_number(k, a->scale), NULL));
+    kernel_end(k);
+    attend_chunks(a);
+    kernel_call(k, "float *const result = results + run.first * %dL", a->heads * a->v_dims);
+    finish(a, out, "run.whole");
+    leave_part(a);
+    kernel_end(k);
 }
 
 bool build_attend(Kernel *k, Diags *diags) {
@@ -80,13 +287,15 @@ bool build_attend(Kernel *k, Diags *diags) {
         if (f->nodes[i]->op == OP_ATTEND) node = f->nodes[i];
     const Value *q = through_reshape(node->operands[0]);
     const Type *cache = &node->operands[1]->type, *queries = &node->operands[0]->type;
-    Attend a = {.k = k, .heads = (int)queries->dims[1], .kv_heads = (int)cache->dims[0], .dims = (int)cache->dims[1], .v_dims = (int)cache->dims[2]};
+    Attend a = {.k = k, .node = node, .heads = (int)queries->dims[1], .kv_heads = (int)cache->dims[0], .dims = (int)cache->dims[1], .v_dims = (int)cache->dims[2]};
+    a.storage = cache_storage(cache);
     a.group = a.heads / a.kv_heads;
     a.v_padded = (int)round_up(a.v_dims, 16);
     a.causal = node_int(node, "causal");
-    a.window = node_int(node, "window") < INT32_MAX ? (int)node_int(node, "window") : 0;   // no sequence is that long
+    a.window = node_int(node, "window") < f->module->context ? (int)node_int(node, "window") : 0;   // no sequence is that long
     a.scale = node_number(node, "scale");
     a.softcap = node_number(node, "softcap");
+    a.sees = arena_printf(k->arena, "%d, %d", a.causal, a.window);
     int input = -1;
     for (int i = 0; i < f->input_count; i++)
         if (f->inputs[i] == q) input = i;
@@ -94,43 +303,21 @@ bool build_attend(Kernel *k, Diags *diags) {
         diag_error(diags, node->loc, "attend: its query must be an input of its kernel");
         return false;
     }
-    k->tasks = arena_printf(k->arena, "(a.rows * %dL)", a.kv_heads);
-    Text decode = {0};
-    text_printf(&decode, "        const long t = task / %d, kv_head = task %% %d, first_head = kv_head * %d;\n", a.kv_heads, a.kv_heads, a.group);
-    text_puts(&decode, "        const int own = a->position[t];\n");
-    text_puts(&decode, "        tn_u8 *const *pages = a->step->pages + (long)a->sequence[t] * a->step->pages_per_sequence;\n");
-    if (a.causal) text_puts(&decode, "        const int length = own + 1;\n");
-    else text_puts(&decode, "        const int length = a->position[a->step->first[a->sequence[t] + 1] - 1] + 1;\n");
-    if (a.window > 0) text_printf(&decode, "        const int first_block = own - %d > 0 ? (own - %d) / %d : 0;\n", a.window - 1, a.window - 1, KV_BLOCK);
-    else text_puts(&decode, "        const int first_block = 0;\n");
-    text_printf(&decode, "        const int last_block = (length + %d) / %d;\n", KV_BLOCK - 1, KV_BLOCK);
-    k->decode = arena_strdup(k->arena, decode.data);
-    text_free(&decode);
-    PanelFormat *f32 = ARENA_NEW(k->arena, PanelFormat);
-    *f32 = (PanelFormat){.type = DT_F32, .name = "f32"};
-    a.sinks = vector_operand(k, node, 2);
-    a.slopes = vector_operand(k, node, 3);
+    schedule(&a, f->module->context);
+    k->tasks = arena_printf(k->arena, "tn_attend_tasks(&a, %d, %d, %d, %s)", a.kv_heads, a.rows, a.slots, a.sees);
+    k->decode = arena_printf(k->arena, "        const tn_kv_span span = tn_attend_span(a, task, %d, %d, %d, %s);\n        const long kv_head = span.head, first_head = kv_head * %d;\n", a.kv_heads, a.rows,
+                             a.slots, a.sees, a.group);
+    a.sinks = vector_operand(k, node, 2, "sinks");
+    a.slopes = vector_operand(k, node, 3, "slopes");
     if (a.sinks == -2 || a.slopes == -2) {
         diag_error(diags, node->loc, "attend: sinks and slopes must be parameters");
         return false;
     }
-    int qs = kernel_buffer(k, c_identifier(k->arena, q->name), DT_F32, PLACE_MEMORY, 0,
-                           arena_printf(k->arena, "(const float *)a->in[%d] + (t * %d + first_head) * %d", input, a.heads, a.dims));
-    int out = kernel_buffer(k, c_identifier(k->arena, f->results[0]->name), DT_F32, PLACE_MEMORY, 0,
-                            arena_printf(k->arena, "(float *)a->out[0] + (t * %d + first_head) * %d", a.heads, a.v_dims));
-    int scores = kernel_buffer(k, "scores", DT_F32, PLACE_ACCUMULATOR, a.group * KV_BLOCK, NULL);
-    int acc = kernel_buffer(k, "acc", DT_F32, PLACE_ACCUMULATOR, (int64_t)a.group * a.v_padded, NULL);
-    int tops = kernel_buffer(k, "top", DT_F32, PLACE_SCRATCH, round_up(a.group, 16), NULL), sums = kernel_buffer(k, "total", DT_F32, PLACE_SCRATCH, round_up(a.group, 16), NULL);
-    int lane = kernel_variable(k, "j", false, DT_I32);
-    // A sink is one more logit that only joins the sum.
-    kernel_map(k, tops, index_variable(lane, 1), lane, a.group, NULL, a.sinks >= 0 ? expr_load(k, a.sinks, index_variable(lane, 1)) : expr_number(k, -1e30));
-    kernel_map(k, sums, index_variable(lane, 1), lane, a.group, NULL, expr_number(k, a.sinks >= 0 ? 1 : 0));
-    kernel_map(k, acc, index_variable(lane, 1), lane, (int64_t)a.group * a.v_padded, NULL, expr_number(k, 0));
-    block(&a, qs, scores, acc, tops, sums, f32);
-    int i = kernel_loop(k, "i", a.group);
-    int inverse = kernel_let(k, "inverse", expr_op(k, OP_DIV, expr_number(k, 1), expr_load(k, sums, index_variable(i, 1)), NULL));
-    kernel_map(k, out, index_add(index_variable(i, a.v_dims), index_variable(lane, 1)), lane, a.v_dims, NULL,
-               expr_op(k, OP_MUL, expr_load(k, acc, index_add(index_variable(i, a.v_padded), index_variable(lane, 1))), expr_scalar(k, inverse), NULL));
-    kernel_end(k);
+    int query = kernel_buffer(k, "query", DT_F32, PLACE_MEMORY, 0, arena_printf(k->arena, "(const float *)a->in[%d] + first_head * %d", input, a.dims));
+    int results = kernel_buffer(k, "results", DT_F32, PLACE_MEMORY, 0, arena_printf(k->arena, "(float *)a->out[0] + first_head * %d", a.v_dims));
+    k->buffers[results].written = true;
+    int out = kernel_buffer(k, "result", DT_F32, PLACE_MEMORY, -1, NULL);
+    build_program(&a, query, out);
+    build_merge(&a, arena_printf(k->arena, "tn_attend_parts(&a, %d, %s)", a.slots, a.sees));
     return true;
 }

@@ -279,8 +279,10 @@ static void cache_write(RowValues *r, const Node *node) {
             const Type *c = &r->k->func->nodes[i]->results[0]->type;
             before += (int64_t)cache_bytes(c);
         }
-    kernel_call(r->k, "tn_cache_write(tn_cache_page(a, %s) + %lld, a->position[%s] %% %d, %s, %s, %d, %d, %d, %d, %d)", r->row, (long long)before, r->row, KV_BLOCK, name_of(r, key),
-                name_of(r, v ? v : key), heads, dims, v_dims, (int)round_up(v_dims, 16), v ? v_dims : dims);
+    DType storage = cache_storage(cache);
+    kernel_call(r->k, "tn_kv_write(tn_cache_page(a, %s) + %lld, a->position[%s] %% %d, %s, %s, %d, %d, %d, %d, %lldL, %s)", r->row, (long long)before, r->row, KV_BLOCK, name_of(r, key),
+                v ? name_of(r, v) : "0", heads, dims, v_dims, (int)round_up(v_dims, 16), (long long)cache_bytes(cache) / heads,
+                storage == DT_F16 ? "TN_KV_F16" : storage == DT_BF16 ? "TN_KV_BF16" : storage == DT_I8 ? "TN_KV_I8" : "TN_KV_F32");
 }
 
 // ---- whole rows of a sequence --------------------------------------------------------------------------------------------------------

@@ -177,7 +177,7 @@ Stmt *kernel_mma(Kernel *k, int acc, Index index, int64_t acc_stride, int a, Ind
     s->columns = columns;
     s->extent = depth;
     k->buffers[acc].written = true;
-    if (b_stride) k->f32_vectors |= 1u << columns / 16;
+    if (b_stride && strncmp(format->name, "kv_", 3)) k->f32_vectors |= 1u << columns / 16;
     return s;
 }
 
@@ -191,8 +191,12 @@ const char *c_type(DType type) { return type == DT_F32 ? "float" : type == DT_I3
 
 uint64_t row_bytes(const Type *type) { return (uint64_t)type_row_elements(type) * (type->dtype == DT_BOOL || type->dtype == DT_I8 ? 1 : type->dtype == DT_BF16 ? 2 : 4); }
 
+DType cache_storage(const Type *cache) { return cache->rank > 3 ? (DType)cache->dims[3] : DT_F32; }
+
 uint64_t cache_bytes(const Type *cache) {
-    return (uint64_t)cache->dims[0] * KV_BLOCK * (uint64_t)(cache->dims[1] + round_up(cache->dims[2], 16)) * 4;
+    DType storage = cache_storage(cache);
+    uint64_t elements = (uint64_t)cache->dims[1] + (uint64_t)round_up(cache->dims[2], 16), scales = storage == DT_I8 ? 2 * sizeof(float) : 0;
+    return (uint64_t)cache->dims[0] * KV_BLOCK * (elements * (uint64_t)dtype_info[storage].bytes + scales);
 }
 
 const Value *through_reshape(const Value *value) {

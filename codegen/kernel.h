@@ -118,6 +118,9 @@ typedef struct Kernel {
     unsigned f32_vectors;                            // bit v: calls product_f32_v<v>
     bool *rows_read;                                 // of each parameter: gathers rows of its panels
     int expr_count;
+    unsigned kv_vectors[4];                          // bit v: calls product_kv_…_v<v>: of caches in f32, f16, bf16, i8
+    struct Kernel *after;                            // NULL, or what must run behind a barrier when it has tasks
+    uint64_t partial_bytes;                          // of the arena that it shares with `after` (args.partial)
 } Kernel;
 
 int kernel_buffer(Kernel *k, const char *name, DType type, Place place, int64_t elements, const char *base);
@@ -150,6 +153,7 @@ Expr *expr_and(Kernel *k, Expr *a, Expr *b);
 bool build_rows(Kernel *k, Diags *diags);
 bool build_linear(Kernel *k, Diags *diags);
 bool build_attend(Kernel *k, Diags *diags);
+void product_print_kv(int storage, int vectors, Text *out);     // products with a cache: index in kv_vectors
 
 // print_c.c
 void kernel_print(const Kernel *k, Text *out);
@@ -185,6 +189,7 @@ static inline int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to
 const char *c_type(DType type);                                    // float, int, signed char, tn_u8
 uint64_t row_bytes(const Type *type);                              // of one row of a value, as it lies in the arena
 uint64_t cache_bytes(const Type *cache);                           // of a cache's share of a KV page
+DType cache_storage(const Type *cache);                            // in what it keeps keys and values: f32, f16, bf16 or i8
 const Value *through_reshape(const Value *value);                  // what a chain of reshapes renames
 bool kernel_panel(const Kernel *k, int param, PanelLayout *out);   // how a parameter's panels lie
 

@@ -9,6 +9,7 @@
 
 extern const char prelude_abi[], prelude_vector[], prelude_math[], prelude_rows[], prelude_product[], prelude_product_int[], prelude_product_bf16[], prelude_product_amx[], prelude_probes[], prelude_isa_clang[], prelude_isa_gcc[],
     prelude_supported[], prelude_nvptx[];
+extern const char prelude_attend[];
 
 FuncPlan *plan_func(const Plan *plan, const Func *func) {
     for (int i = 0; i < plan->module->func_count; i++)
@@ -190,7 +191,7 @@ static bool plan_weights(Plan *plan, Diags *diags) {
     return true;
 }
 
-// Behind main's frame: rows gathered for experts and what they make, with position and sequence of each.
+// Behind main's frame: rows gathered for experts and what they make, with position and sequence of each; partial results of attention.
 static void plan_arena(Plan *plan) {
     const Module *m = plan->module;
     uint64_t in = 0, out = 0;
@@ -206,7 +207,11 @@ static void plan_arena(Plan *plan) {
         }
     plan->gather_offset = (uint64_t)round_up(m->main->frame_bytes, 64);
     plan->gather_out = (uint64_t)round_up((int64_t)(plan->gather_offset + in), 64);
-    plan->arena_bytes = (uint64_t)round_up((int64_t)(plan->gather_out + out) + 4096, 4096);   // int8 products read up to 64 bytes past a row
+    plan->partial_offset = (uint64_t)round_up((int64_t)(plan->gather_out + out), 64);
+    uint64_t partial = 0;
+    for (int i = 0; i < m->func_count; i++)
+        if (plan->funcs[i].kernel && plan->funcs[i].kernel->partial_bytes > partial) partial = plan->funcs[i].kernel->partial_bytes;
+    plan->arena_bytes = (uint64_t)round_up((int64_t)(plan->partial_offset + partial) + 4096, 4096);   // int8 products read up to 64 bytes past a row
 }
 
 Plan *plan_new(const Module *module, const Target *target, const char *const *input_names, const int64_t *input_defaults, int input_count,
@@ -305,6 +310,12 @@ const char *plan_describe(const Plan *plan, const FuncPlan *f, Arena *arena) {
     return out;
 }
 
+static bool any_kernel(const Plan *plan, OpId op) {
+    for (int i = 0; i < plan->module->func_count; i++)
+        if (plan->funcs[i].kernel && contains(plan->funcs[i].func, op)) return true;
+    return false;
+}
+
 static bool printed_before(const char **names, int *count, const char *name) {
     for (int i = 0; i < *count; i++)
         if (!strcmp(names[i], name)) return true;
@@ -328,6 +339,13 @@ static void print_products(const Plan *plan, Text *out) {
         if (plan->funcs[i].kernel) vectors |= plan->funcs[i].kernel->f32_vectors;
     for (int v = 1; v <= 4; v++)
         if (vectors >> v & 1) product_print_f32(v, out);
+    for (int storage = 0; storage < 4; storage++) {
+        unsigned kv = 0;
+        for (int i = 0; i < plan->module->func_count; i++)
+            if (plan->funcs[i].kernel) kv |= plan->funcs[i].kernel->kv_vectors[storage];
+        for (int v = 1; v <= 4; v++)
+            if (kv >> v & 1) product_print_kv(storage, v, out);
+    }
     for (int i = 0; i < plan->module->func_count; i++) {
         const Kernel *k = plan->funcs[i].kernel;
         PanelLayout layout;
@@ -400,6 +418,7 @@ void plan_emit(const Plan *plan, Flavour flavour, uint64_t blob_hash, Text *out)
     text_puts(out, prelude_math);
     print_limits(plan, out);
     text_puts(out, prelude_rows);
+    if (any_kernel(plan, OP_ATTEND) || any_kernel(plan, OP_CACHE_WRITE)) text_puts(out, prelude_attend);
     text_puts(out, prelude_product);
     if (multiplies_narrow(plan)) {
         text_puts(out, prelude_product_int);
@@ -427,6 +446,7 @@ void plan_emit(const Plan *plan, Flavour flavour, uint64_t blob_hash, Text *out)
         text_puts(out, "\n");
         kernel_print(f->kernel, out);
         print_forms(f, out);
+        if (f->kernel->after) kernel_print(f->kernel->after, out);
     }
     if (!strncmp(plan->target->triple, "nvptx64", 7)) {
         text_puts(out, prelude_nvptx);

@@ -41,6 +41,7 @@ struct Plan {
     uint64_t *offset;          // of each weight, by id
     uint64_t weights_bytes, arena_bytes, page_bytes;
     uint64_t gather_offset, gather_out;   // in the arena: rows gathered for experts, their results
+    uint64_t partial_offset;   // in the arena: what a kernel leaves for the one behind it
     bool causal;
 };
 

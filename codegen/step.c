@@ -124,6 +124,7 @@ static void print_arguments(Step *s, const Node *node, const FuncPlan *callee, u
     }
     if (callee->func->param_count) text_puts(s->out, "}");
     if (!s->f->expert) text_printf(s->out, ", .cache = cache + %lluULL", (unsigned long long)cache);
+    if (callee->kernel->after) text_printf(s->out, ", .partial = s->arena + %llu", (unsigned long long)s->plan->partial_offset);
     text_puts(s->out, "};\n");
 }
 
@@ -137,12 +138,19 @@ static void print_kernel_call(Step *s, const Node *node, const FuncPlan *callee,
             s->cache_at[s->cache_count++] = *cache_used;
             *cache_used += cache_bytes(&node->results[r]->type);
         }
+    const Kernel *k = callee->kernel;
+    for (int i = 0; i < s->pending_count && k->after; i++)   // there is one room for partial results
+        if (plan_func(s->plan, node_attr(s->pending[i], "block")->func)->kernel->after) barrier(s);
     order(s, node);
     text_printf(s->out, "    {   // %s\n", plan_describe(s->plan, callee, s->plan->arena));
     if (!s->f->expert) {
         text_puts(s->out, "        const tn_args a = ");
         print_arguments(s, node, callee, cache);
-        text_printf(s->out, "        long first, last;\n        tn_share(w, %s, &first, &last);\n        tn_launch(w, %d, %s, &a, first, last);\n    }\n", callee->tasks, callee->id, callee->entry);
+        text_printf(s->out, "        long first, last;\n        tn_share(w, %s, &first, &last);\n        tn_launch(w, %d, %s, &a, first, last);\n", callee->tasks, callee->id, callee->entry);
+        if (k->after)
+            text_printf(s->out, "        const long after = %s;\n        if (after) {\n            tn_barrier(w);\n            tn_share(w, after, &first, &last);\n"
+                                "            tn_launch(w, %d, %s, &a, first, last);\n        }\n", k->after->tasks, callee->id, k->after->name);
+        text_puts(s->out, "    }\n");
         return;
     }
     // Every expert's tasks in one list, divided evenly.

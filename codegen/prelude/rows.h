@@ -149,16 +149,6 @@ TN_NOINLINE void tn_hadamard_row(float *to, const float *x, int n, int block, fl
             }
     for (int i = 0; i < n; i++) to[i] *= norm;
 }
-// Keys go transposed into the page ([dim][64 positions]), values as rows: both are then the panels that products read.
-TN_NOINLINE void tn_cache_write(tn_u8 *page, int slot, const float *k, const float *v, int heads, int k_dims, int v_dims, int v_padded, long v_stride) {
-    float *to = (float *)page;
-    for (int h = 0; h < heads; h++, to += 64 * (k_dims + v_padded)) {
-        for (int d = 0; d < k_dims; d++) to[d * 64 + slot] = k[h * k_dims + d];
-        float *row = to + 64 * k_dims + slot * v_padded;
-        for (int d = 0; d < v_dims; d++) row[d] = v[h * v_stride + d];
-        for (int d = v_dims; d < v_padded; d++) row[d] = 0;
-    }
-}
 // A thread's share of n tasks: a contiguous range.
 TN_INLINE void tn_share(const tn_worker *w, long n, long *first, long *last) {
     *first = n * w->index / w->count;
@@ -171,6 +161,7 @@ typedef struct tn_args {
     const tn_u8 *w[TN_MOST_WEIGHTS];
     const int *position, *sequence;      // of each row
     tn_u64 cache;                        // offset in a KV page
+    tn_u8 *partial;                      // what a kernel leaves for the one behind it
     int rows;
 } tn_args;
 TN_INLINE tn_u8 *tn_cache_page(const tn_args *a, long t) {

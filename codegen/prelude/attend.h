@@ -1,0 +1,233 @@
+// ---- prelude: attention over KV pages --------------------------------------------------------------------------------------
+// A page holds for each kv head the keys transposed, [dims][64], then the values, [64][v_dims rounded up to 16], in their storage; int8 codes are
+// followed by 64 scales of the keys and 64 of the values. `storage` is one of these; as a constant it leaves one branch.
+enum { TN_KV_F32, TN_KV_F16, TN_KV_BF16, TN_KV_I8 };
+enum { TN_CHUNK = 256, TN_SPLIT_ROWS = 16 };   // positions of one online softmax; the most rows of a step whose chunks are tasks of their own
+
+TN_INLINE tn_v tn_kv_load(const void *p, long i, const int storage) {
+    switch (storage) {
+    case TN_KV_F16: return tn_f16_float((const tn_u8 *)p + 2 * i);
+    case TN_KV_BF16: return tn_bf16_float((const tn_u8 *)p + 2 * i);
+    case TN_KV_I8: return tn_i8_float((const tn_u8 *)p + i);
+    default: return tn_load((const float *)p + i);
+    }
+}
+// Bits of 16-bit floats, rounded to nearest even.
+TN_INLINE tn_u tn_f16_bits(tn_v v) {
+    const tn_u rounded = (tn_u)tn_round_f16(v), a = rounded & 0x7fffffff;
+    const tn_i small = a < 0x38800000u, special = a >= 0x7f800000u;
+    tn_u h = (a >> 13) - 0x1c000u;
+    h = (tn_u)tn_select_i(small, tn_to_int(tn_select(small, (tn_v)a, tn_splat(0)) * tn_splat(0x1p24f)), (tn_i)h);
+    h = (tn_u)tn_select_i(special, (tn_i)(0x7c00u | ((tn_u)(a > 0x7f800000u) & 0x200u)), (tn_i)h);
+    return h | ((rounded >> 16) & 0x8000u);
+}
+TN_INLINE tn_u tn_bf16_bits(tn_v v) { return ((tn_u)tn_round_bf16(v) >> 16) | ((tn_u)(v != v) & 0x40u); }
+// n elements go to to[0], to[stride] …, as codes of one scale when they are int8.
+TN_INLINE float tn_kv_store(tn_u8 *to, long stride, const float *x, int n, const int storage) {
+    float scale = 0, inverse = 0;
+    if (storage == TN_KV_I8) {
+        tn_v m = tn_splat(0);
+        for (int i = 0; i < n; i += 16) m = tn_max(m, tn_abs(i + 16 <= n ? tn_load(x + i) : tn_load_n(x + i, n - i)));
+        const float largest = tn_max16(m);
+        scale = largest / 127.0f;
+        inverse = largest > 1e-36f ? 127.0f / largest : 0;
+    }
+    for (int i = 0; i < n; i += 16) {
+        const int lanes = n - i < 16 ? n - i : 16;
+        const tn_v v = lanes == 16 ? tn_load(x + i) : tn_load_n(x + i, lanes);
+        tn_i bits;
+        if (storage == TN_KV_F16) bits = (tn_i)tn_f16_bits(v);
+        else if (storage == TN_KV_BF16) bits = (tn_i)tn_bf16_bits(v);
+        else if (storage == TN_KV_I8) {
+            const tn_v code = tn_round(v * tn_splat(inverse));
+            bits = tn_to_int(tn_select(code == code, code, tn_splat(0)));   // an infinity makes every product NaN
+        } else bits = tn_bits(v);
+        int each[16];
+        tn_store_i(each, bits);
+        for (int l = 0; l < lanes; l++) {
+            const long at = (i + l) * stride;
+            if (storage == TN_KV_F32) ((int *)to)[at] = each[l];
+            else if (storage == TN_KV_I8) ((signed char *)to)[at] = (signed char)each[l];
+            else ((tn_u16 *)to)[at] = (tn_u16)each[l];
+        }
+    }
+    return scale;
+}
+// Position `slot` of a page: of `heads` kv heads, `head_bytes` apart. Without v the values are the first v_dims of each key.
+TN_INLINE void tn_kv_write(tn_u8 *page, int slot, const float *k, const float *v, int heads, int dims, int v_dims, int v_padded, long head_bytes, const int storage) {
+    const int size = storage == TN_KV_F32 ? 4 : storage == TN_KV_I8 ? 1 : 2;
+    static const float zeros[16];
+    for (int h = 0; h < heads; h++, page += head_bytes) {
+        tn_u8 *values = page + 64L * size * dims, *row = values + (long)slot * size * v_padded;
+        float *scales = (float *)(values + 64L * size * v_padded), scale = tn_kv_store(page + slot * size, 64, k + h * dims, dims, storage), v_scale = scale;
+        if (v) v_scale = tn_kv_store(row, 1, v + h * v_dims, v_dims, storage);
+        else
+            for (int d = 0; d < v_dims; d++)
+                for (int b = 0; b < size; b++) row[d * size + b] = page[(d * 64 + slot) * size + b];
+        if (v_padded > v_dims) tn_kv_store(row + v_dims * size, 1, zeros, v_padded - v_dims, storage);
+        if (storage == TN_KV_I8) {
+            scales[slot] = scale;
+            scales[64 + slot] = v_scale;
+        }
+    }
+}
+TN_INLINE void tn_kv_floats(float *to, const void *from, long n, const int storage) {
+    for (long i = 0; i < n; i += 16) tn_store(to + i, tn_kv_load(from, i, storage));
+}
+
+// acc[row][column] (+)= Σ_k x[row][k] · w[k][column], one chain of fused multiply-adds over k in order for each element.
+TN_INLINE void tn_kv_product_rows(float *acc, long ldacc, const float *x, long ldx, const void *w, long ldw, int k, int accumulate, const int m, const int storage, const int vectors) {
+    tn_v sum[6][4];
+    TN_UNROLL for (int r = 0; r < m; r++)
+        TN_UNROLL for (int v = 0; v < vectors; v++) sum[r][v] = accumulate ? tn_load(acc + r * ldacc + 16 * v) : tn_splat(0);
+    TN_NO_UNROLL for (int i = 0; i < k; i++) {
+        tn_v b[4];
+        TN_UNROLL for (int v = 0; v < vectors; v++) b[v] = tn_kv_load(w, i * ldw + 16 * v, storage);
+        TN_UNROLL for (int r = 0; r < m; r++) {
+            tn_v a = tn_splat(x[r * ldx + i]);
+            TN_UNROLL for (int v = 0; v < vectors; v++) sum[r][v] = tn_fma16(a, b[v], sum[r][v]);
+        }
+    }
+    TN_UNROLL for (int r = 0; r < m; r++)
+        TN_UNROLL for (int v = 0; v < vectors; v++) tn_store(acc + r * ldacc + 16 * v, sum[r][v]);
+}
+TN_INLINE void tn_kv_product(float *acc, long ldacc, const float *x, long ldx, int rows, const void *w, long ldw, int k, int accumulate, const int storage, const int vectors) {
+    if (k <= 0 && accumulate) return;
+    for (; rows >= 6; rows -= 6, acc += 6 * ldacc, x += 6 * ldx) tn_kv_product_rows(acc, ldacc, x, ldx, w, ldw, k, accumulate, 6, storage, vectors);
+    switch (rows) {
+    case 5: tn_kv_product_rows(acc, ldacc, x, ldx, w, ldw, k, accumulate, 5, storage, vectors); break;
+    case 4: tn_kv_product_rows(acc, ldacc, x, ldx, w, ldw, k, accumulate, 4, storage, vectors); break;
+    case 3: tn_kv_product_rows(acc, ldacc, x, ldx, w, ldw, k, accumulate, 3, storage, vectors); break;
+    case 2: tn_kv_product_rows(acc, ldacc, x, ldx, w, ldw, k, accumulate, 2, storage, vectors); break;
+    case 1: tn_kv_product_rows(acc, ldacc, x, ldx, w, ldw, k, accumulate, 1, storage, vectors); break;
+    }
+}
+
+// ---- what a row sees, and who does it ----
+TN_INLINE int tn_seen_from(const tn_args *a, long t, const int window) { return window && a->position[t] >= window ? a->position[t] - window + 1 : 0; }
+TN_INLINE int tn_seen_to(const tn_args *a, long t, const int causal, const int window) {
+    const int own = a->position[t];
+    if (causal) return own + 1;
+    const int length = a->position[a->step->first[a->sequence[t] + 1] - 1] + 1;
+    return window && window < length - own ? own + window : length;
+}
+TN_INLINE int tn_chunks(const tn_args *a, long t, const int causal, const int window) {
+    return (tn_seen_to(a, t, causal, window) - 1) / TN_CHUNK - tn_seen_from(a, t, window) / TN_CHUNK + 1;
+}
+// Over 1: every chunk of a row is a task of its own. Only where rows are few, and `slots` partial results a head hold them.
+TN_NOINLINE int tn_attend_parts(const tn_args *a, int slots, int causal, int window) {
+    int parts = 1;
+    if (a->rows > TN_SPLIT_ROWS) return 1;
+    for (int t = 0; t < a->rows; t++) {
+        const int chunks = tn_chunks(a, t, causal, window);
+        if (chunks > parts) parts = chunks;
+    }
+    return (long)parts * a->rows <= slots ? parts : 1;
+}
+TN_INLINE int tn_attend_rows(int rows, int most) { return rows / 16 < 1 ? 1 : rows / 16 < most ? rows / 16 : most; }   // of a task
+TN_INLINE long tn_attend_tasks(const tn_args *a, int heads, int most, int slots, int causal, int window) {
+    const int parts = tn_attend_parts(a, slots, causal, window), rows = tn_attend_rows(a->rows, most);
+    return (parts > 1 ? (long)a->rows * parts : (a->rows + rows - 1) / rows) * heads;
+}
+typedef struct { long first, last; int head, part, parts, runs; } tn_kv_span;   // rows, kv head, chunk of a task; runs of rows of one sequence
+TN_NOINLINE tn_kv_span tn_attend_span(const tn_args *a, long task, int heads, int most, int slots, int causal, int window) {
+    tn_kv_span s = {.parts = tn_attend_parts(a, slots, causal, window), .runs = 1};
+    if (s.parts > 1) {
+        s.head = (int)(task % heads);
+        s.first = task / heads % a->rows;
+        s.last = s.first + 1;
+        s.part = (int)(task / heads / a->rows);
+        return s;
+    }
+    const long rows = tn_attend_rows(a->rows, most), n = (a->rows + rows - 1) / rows, i = task % n;
+    const long group = i & 1 ? n - 1 - i / 2 : i / 2;   // first and last rows in turn: late rows cost more, and a thread takes a range of tasks
+    s.head = (int)(task / n);
+    s.first = group * rows;
+    s.last = s.first + rows < a->rows ? s.first + rows : a->rows;
+    for (long t = s.first + 1; t < s.last; t++) s.runs += a->sequence[t] != a->sequence[t - 1];
+    return s;
+}
+typedef struct { long first; int rows, chunk, end, whole, split; tn_u8 *const *pages; } tn_kv_run;   // chunks chunk … end; rows that it finishes; rows it leaves parts of
+TN_NOINLINE tn_kv_run tn_attend_run(const tn_args *a, const tn_kv_span *s, int run, int causal, int window) {
+    long t = s->first;
+    for (; run > 0; t++) run -= a->sequence[t + 1] != a->sequence[t];
+    tn_kv_run r = {.first = t};
+    while (t < s->last && a->sequence[t] == a->sequence[r.first]) t++;
+    r.rows = (int)(t - r.first);
+    r.chunk = tn_seen_from(a, r.first, window) / TN_CHUNK;
+    r.end = (tn_seen_to(a, t - 1, causal, window) - 1) / TN_CHUNK + 1;
+    r.whole = r.rows;
+    if (s->parts > 1) {
+        r.chunk += s->part;
+        if (r.end > r.chunk + 1) r.end = r.chunk + 1;
+        r.whole = 0;
+        r.split = r.end > r.chunk;
+    }
+    r.pages = a->step->pages + (long)a->sequence[r.first] * a->step->pages_per_sequence;
+    return r;
+}
+// Of positions from … to: the rows of a run that see some (first … last), the blocks in which these lie, what all those rows see (lo … hi; 64, 64 when there is none).
+typedef struct { int first, last, first_block, last_block, lo, hi; } tn_kv_part;
+TN_NOINLINE tn_kv_part tn_attend_part(const tn_args *a, const tn_kv_run *r, int from, int to, int causal, int window) {
+    tn_kv_part p = {.first = 0, .last = r->rows};
+    while (p.first < p.last && tn_seen_to(a, r->first + p.first, causal, window) <= from) p.first++;
+    while (p.last > p.first && tn_seen_from(a, r->first + p.last - 1, window) >= to) p.last--;
+    if (p.first == p.last) return p;
+    const int begin = tn_seen_from(a, r->first + p.first, window), end = tn_seen_to(a, r->first + p.last - 1, causal, window);
+    p.first_block = (begin > from ? begin : from) / 64;
+    p.last_block = ((end < to ? end : to) + 63) / 64;
+    p.lo = tn_seen_from(a, r->first + p.last - 1, window) - from;
+    p.hi = tn_seen_to(a, r->first + p.first, causal, window) - from;
+    if (p.lo < 0) p.lo = 0;
+    if (p.hi > 64) p.hi = 64;
+    if (p.lo >= p.hi) p.lo = p.hi = 64;
+    return p;
+}
+TN_INLINE int tn_least(int a, int b) { return a < b ? a : b; }
+TN_INLINE int tn_in_block(int position, int block) { return position < block * 64 ? 0 : position > block * 64 + 64 ? 64 : position - block * 64; }
+
+// ---- online softmax (arXiv 2205.14135) ----
+TN_INLINE tn_v tn_exp_negative(tn_v x) {   // of x ≤ 0; below −87: 0
+    tn_i n;
+    const tn_v e = tn_exp_parts(tn_max(tn_splat(-87.0f), x), &n), scale = tn_power_of_2(n);
+    return tn_select(x < tn_splat(-87.0f), tn_splat(0.0f), tn_fma16(e, scale, scale));
+}
+TN_INLINE float tn_exp_negative1(float x) { return tn_exp_negative(tn_splat(x))[0]; }
+// 64 scores of a row, of which it sees lo … hi, become weights relative to the new top; `scales` of the values join the weights, not the sum. Returns by how much what came
+// before decays.
+TN_INLINE float tn_softmax_block(float *scores, int lo, int hi, float *top, float *total, const float *scales) {
+    tn_v s[4];
+    TN_UNROLL for (int v = 0; v < 4; v++) s[v] = tn_load(scores + 16 * v);
+    if (lo > 0 || hi < 64)
+        TN_UNROLL for (int v = 0; v < 4; v++) {
+            const tn_i j = tn_lanes(16 * v);
+            s[v] = tn_select((j >= tn_splat_i(lo)) & (j < tn_splat_i(hi)), s[v], tn_splat(-__builtin_inff()));
+        }
+    const float most = tn_max16(tn_max(tn_max(s[0], s[1]), tn_max(s[2], s[3]))), before = *top, now = before > most ? before : most;
+    TN_UNROLL for (int v = 0; v < 4; v++) s[v] = tn_exp_negative(s[v] - tn_splat(now));
+    const float decay = before == now ? 1.0f : tn_exp_negative1(before - now);
+    tn_store(total, tn_fma16(tn_load(total), tn_splat(decay), (s[0] + s[1]) + (s[2] + s[3])));
+    TN_UNROLL for (int v = 0; v < 4; v++) tn_store(scores + 16 * v, scales ? s[v] * tn_load(scales + 16 * v) : s[v]);
+    *top = now;
+    return decay;
+}
+TN_INLINE void tn_scale_row(float *x, int n, float by) {
+    if (by != 1.0f) for (int i = 0; i < n; i += 16) tn_store(x + i, tn_load(x + i) * tn_splat(by));
+}
+// A chunk's sums (acc, total) relative to its top join those of the chunks before it; the first is taken as it is.
+TN_INLINE void tn_merge(float *merged, float *merged_top, float *merged_total, const float *acc, float top, float total, int n, int first) {
+    if (first) {
+        for (int i = 0; i < n; i += 16) tn_store(merged + i, tn_load(acc + i));
+        *merged_top = top;
+        *merged_total = total;
+        return;
+    }
+    const float now = *merged_top > top ? *merged_top : top, x = tn_exp_negative1(*merged_top - now), y = tn_exp_negative1(top - now);
+    for (int i = 0; i < n; i += 16) tn_store(merged + i, tn_fma16(tn_load(acc + i), tn_splat(y), tn_load(merged + i) * tn_splat(x)));
+    *merged_total = *merged_total * x + total * y;
+    *merged_top = now;
+}
+TN_INLINE float tn_sink(float top, float total, float sink) {   // what the sums are divided by, when a sink is one more score that only joins the denominator
+    const float now = top > sink ? top : sink, x = tn_exp_negative1(top - now);
+    return x / (total * x + tn_exp_negative1(sink - now));
+}
