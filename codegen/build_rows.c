@@ -269,6 +269,13 @@ static void hadamard_call(RowValues *r, const Node *node, const char *row) {
                 (double)(1 / sqrtf((float)block)));
 }
 
+static void observe_call(RowValues *r, const Node *node, const char *row) {
+    const Value *x = node->operands[0];
+    int n = (int)x->type.dims[x->type.rank - 1];
+    kernel_call(r->k, "tn_observe(a->step, %s + %s * %d, %s + %s * %d, %d, a->w[%d])", name_of(r, node->results[0]), row, n, name_of(r, x), row, n, n,
+                param_index(r->k->func, node->operands[1]));
+}
+
 static void cache_write(RowValues *r, const Node *node) {
     const Value *key = node->operands[0], *v = operand(node, 1);
     const Type *cache = &node->results[0]->type;
@@ -352,6 +359,7 @@ static void build_node(RowValues *r, const Node *node) {
     case OP_QUANTIZE_ROWS: over_rows(r, node, quantize_call); return;
     case OP_NARROW: over_rows(r, node, narrow_call); return;
     case OP_HADAMARD: over_rows(r, node, hadamard_call); return;
+    case OP_OBSERVE: over_rows(r, node, observe_call); return;
     case OP_CACHE_WRITE: cache_write(r, node); return;
     case OP_MEAN_TOKENS: mean_tokens(r, node); return;
     case OP_CONCAT: concat(r, node); return;

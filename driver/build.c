@@ -33,6 +33,7 @@ static PassOptions pass_options(const BuildOptions *options, const Target *targe
                          .group = options->group,
                          .activation_group = options->activation_group,
                          .symmetric = options->symmetric,
+                         .inputs = options->inputs,
                          .only = options->passes,
                          .skip = options->skip,
                          .print_after = options->print_after,

@@ -32,6 +32,17 @@ void quantize_row_w8(const float *from, int64_t n, int8_t *codes, float *scale);
 // A row of n floats in a storage type, rounded to nearest (quantize.c): f32, f16, bf16, w8, q8_0, q4_0, q4_1, w8g…, w4g…, w4mg….
 bool quantizes_to(DType to);
 void quantize_row(DType to, const float *from, int64_t n, void *out);
+
+// The parts of which such a row is made, for calibration: a group of codes, its scale and minimum, what a code stands for.
+typedef struct { int group, bits, low, high; bool has_minimum, half; } CodedGroup;   // half: scales are binary16; group: n for a row of w8
+typedef struct { float scale, minimum; } GroupScale;
+CodedGroup coded_group(DType to, int64_t n);   // of w8, or a grouped type of quantize_row
+// The scale that makes Σ weight·(x − value)² least: a grid, then least squares. Never worse than quantize_row's own.
+GroupScale group_search(const CodedGroup *group, const float *x, const float *weight, int n);
+int group_code(const CodedGroup *group, const GroupScale *scale, float x);
+float group_value(const CodedGroup *group, const GroupScale *scale, int code);
+void group_store(const CodedGroup *group, const GroupScale *scale, const int8_t *codes, void *to);
+
 // The orthonormal Walsh–Hadamard transform of each block of a row, block a power of two that divides n: in place, by the same sums in the same
 // order as the op `hadamard`. It is its own inverse.
 void hadamard_row(float *row, int64_t n, int block);

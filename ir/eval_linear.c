@@ -99,6 +99,8 @@ void eval_HADAMARD(Eval *eval) {
     for (int64_t i = 0; i < count; i++) ((float *)eval->out[0].data)[i] = (float)(sums[i] * norm);
 }
 
+void eval_OBSERVE(Eval *eval) { memcpy(eval->out[0].data, eval->in[0].data, sizeof(float) * (size_t)tensor_elements(&eval->in[0])); }
+
 // What the codes stand for, in float64, times the weight's values: compiled code sums integers over each group exactly and differs by rounding
 // alone. (sums: only compiled code has a use for it.)
 void eval_LINEAR_I8(Eval *eval) {

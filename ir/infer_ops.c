@@ -93,6 +93,10 @@ void infer_HADAMARD(Infer *infer) {
     else infer_result(infer, infer->in[0]);
 }
 
+void infer_OBSERVE(Infer *infer) {
+    if (expect_dtype(infer, 0, DT_F32) && has_columns(infer, 0)) infer_result(infer, infer->in[0]);
+}
+
 // Whether a value tells something of each of some equal parts of q's rows.
 static bool of_parts(Infer *infer, int i, DType dtype) {
     Type type = infer->in[0];

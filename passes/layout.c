@@ -11,7 +11,7 @@ bool pass_layout(Module *module, const PassOptions *options, Diags *diags);
 typedef struct { bool linear, other; const Node *other_node; const Value *value; } Readers;
 
 static void note_reader(Readers *readers, const Node *node, int operand, const Value *value) {
-    if (node_calls(node)) return;   // bound to the callee's parameter
+    if (node_calls(node) || node->op == OP_OBSERVE) return;   // bound to the callee's parameter; of no concern
     if (((node->op == OP_LINEAR || node->op == OP_LINEAR_BF16) && operand == 1) || (node->op == OP_LINEAR_I8 && operand == 3)) readers->linear = true;
     else if (!(node->op == OP_EMBEDDING && operand == 1)) readers->other = true, readers->other_node = node;
     readers->value = value;

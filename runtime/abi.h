@@ -19,6 +19,9 @@ typedef struct tn_step {
     unsigned char *const *pages;       // [sequences × pages_per_sequence]: KV pages, each tn_program.page_bytes, 64-byte aligned
     float *out;                        // [rows or sequences or tokens, out_width] by tn_program.out_kind
     int tokens, sequences, rows, pages_per_sequence;
+    // NULL, or (in a calibration run, from any thread) shown each row that the weight at this offset of `weights` is multiplied with
+    void (*observe)(void *to, unsigned long long weight, const float *row, long n);
+    void *observe_to;
 } tn_step;
 
 typedef struct tn_worker {

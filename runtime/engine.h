@@ -38,6 +38,8 @@ struct tn_engine {
     bool in_order;               // … unless the first sequences are to be finished first
     StepBuffers step;
     unsigned long long *kernel_ns;   // [threads][kernel_count]; NULL unless times are wanted
+    void (*observe)(void *to, unsigned long long weight, const float *row, long n);   // calibration: tn_step.observe of each step; NULL
+    void *observe_to;
     unsigned long long first_ns;     // when the last tn_generate drew its first token
 };
 

@@ -384,7 +384,7 @@ int tn_run(tn_engine *engine, tn_failure *failure) {
     size_t length;
     buffers->row_count = 0;
     tn_step step = {.weights = tn_blob_section(engine->blob, SECTION_WEIGHTS, &length), .arena = engine->arena, .inputs = buffers->inputs,
-                    .position = buffers->position, .sequence = buffers->sequence, .first = buffers->first, .keep = buffers->keep};
+                    .position = buffers->position, .sequence = buffers->sequence, .first = buffers->first, .keep = buffers->keep, .observe = engine->observe, .observe_to = engine->observe_to};
     if (!session_choose(engine, &step))
         return 0;
     if (session_pages(engine, &step, failure) || session_out(engine, &step, failure))

@@ -154,6 +154,10 @@ TN_INLINE void tn_share(const tn_worker *w, long n, long *first, long *last) {
     *first = n * w->index / w->count;
     *last = n * (w->index + 1) / w->count;
 }
+TN_NOINLINE void tn_observe(const tn_step *s, float *to, const float *x, int n, const tn_u8 *w) {
+    for (int i = 0; i < n; i++) to[i] = x[i];
+    if (s->observe) s->observe(s->observe_to, (tn_u64)(w - s->weights), x, n);
+}
 typedef struct tn_args {
     const tn_step *step;
     const tn_u8 *in[TN_MOST_INPUTS];
