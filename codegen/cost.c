@@ -3,17 +3,19 @@
 // element, a reduction one for each element that it reads. Attention's share depends on how many positions a row sees, so it is given for one.
 #include "codegen/plan.h"
 
-static double row_elements(const Value *v) { return v->type.rank && v->type.dims[0] < 0 ? (double)type_row_elements(&v->type) : 0; }
+static double row_elements(const Value *v) { return (double)type_row_elements(&v->type); }
 
 // Rows move through every function alike; a cache's bytes are counted by the position, a parameter's by the call.
 static bool is_rows(const Value *v) { return v->type.dtype != DT_CACHE && v->type.rank && v->type.dims[0] < 0; }
 
 static double node_operations(const Node *node) {
-    if (node->op == OP_LINEAR || node->op == OP_LINEAR_I8 || node->op == OP_LINEAR_BF16 || node->op == OP_ATTEND || op_info(node->op)->flags & SHAPE) return 0;
+    unsigned flags = op_info(node->op)->flags;
+    bool product = node->op == OP_LINEAR || node->op == OP_LINEAR_I8 || node->op == OP_LINEAR_BF16 || node->op == OP_ATTEND;
     double most = 0;
+    if (product || !(flags & (ELEMENTWISE | ROWWISE))) return 0;      // the rest moves rows and computes nothing
     for (int i = 0; i < node->result_count; i++)
         if (is_rows(node->results[i]) && row_elements(node->results[i]) > most) most = row_elements(node->results[i]);
-    if (op_info(node->op)->flags & ELEMENTWISE) return most;
+    if (flags & ELEMENTWISE) return most;
     for (int i = 0; i < node->operand_count; i++)
         if (node->operands[i] && is_rows(node->operands[i]) && row_elements(node->operands[i]) > most) most = row_elements(node->operands[i]);
     return most;

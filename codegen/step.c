@@ -307,8 +307,9 @@ static void print_kernel_info(const Step *s, const FuncPlan *f) {
     const Kernel *k = f->kernel;
     const KernelCost *cost = &f->cost;
     const char *rows = kernel_rows(f->func), *per = !strcmp(rows, "s->rows") ? "TN_PER_ROW" : !strcmp(rows, "s->sequences") ? "TN_PER_SEQUENCE" : "TN_PER_TOKEN";
-    text_printf(s->out, "    {.name = \"%s\", .what = \"%s\", .arithmetic = \"%s\", .weight_bytes = %.0f, .operations = %.0f, .row_bytes = %.0f", f->name,
-                plan_describe(s->plan, f, s->plan->arena), k->arithmetic ? k->arithmetic : "f32", k->weight_bytes, cost->operations, cost->row_bytes);
+    text_printf(s->out, "    {.name = \"%s\", .what = \"%s\", .weight_bytes = %.0f, .operations = %.0f, .row_bytes = %.0f", f->name, plan_describe(s->plan, f, s->plan->arena),
+                k->weight_bytes, cost->operations, cost->row_bytes);
+    if (k->arithmetic || k->operations > 0 || cost->cache_operations > 0) text_printf(s->out, ", .arithmetic = \"%s\"", k->arithmetic ? k->arithmetic : "f32");
     if (cost->cache_bytes > 0)
         text_printf(s->out, ", .cache_bytes = %.0f, .cache_operations = %.0f, .window = %d", cost->cache_bytes, cost->cache_operations, cost->window);
     if (f->experts) text_printf(s->out, ", .experts = %d, .slots = %d", f->experts, f->experts_chosen);

@@ -6,11 +6,12 @@ static int run(const Command *command, int argc, char **argv) { return run_comma
 const Command bench_command = {
     "bench",
     "MODEL",
-    "prefill, decode, batched decode: tokens a second, bytes and operations",
-    "Compiles the model as `run` does and measures it: prompts of several lengths, single-stream decode, decode of several sequences at "
-    "once.\n"
-    "Figures are medians; beside them stand the bytes and operations that a token takes.",
-    "  tenon bench smollm2.gguf\n  tenon bench model.yaml --kernels --threads 2\n      with the time of each kernel\n"
-    "  tenon bench model.yaml --json > bench.json\n",
+    "prefill, decode, batched decode; each kernel against the limits of this machine",
+    "Compiles the model as `run` does and measures it: a prompt of 512 tokens, decode of one sequence and of 2, 4, 8 and 16 at a context of 160.\n"
+    "With --kernels also, for each kernel: its time, the bytes and operations that it needs, and how near that is to what this machine can do,\n"
+    "measured in the same process: read bandwidth and the peak of the arithmetic it multiplies in.",
+    "  tenon bench smollm2.gguf\n"
+    "  tenon bench model.yaml --kernels --sequences 1 --threads 2\n"
+    "  tenon bench model.yaml --decode-at 4096 --json > bench.json\n",
     run,
 };

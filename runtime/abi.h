@@ -37,7 +37,7 @@ enum { TN_PER_TOKEN, TN_PER_ROW, TN_PER_SEQUENCE };   // out_kind; what a kernel
 typedef struct tn_kernel_info {
     const char *name;                              // linear_f32_q4_1_64x16_v4
     const char *what;                              // decoder: gate, up (model.yaml:31)
-    const char *arithmetic;                        // in which it multiplies: the name of the probe that bounds it
+    const char *arithmetic;                        // in which it multiplies: the name of the probe that bounds it; NULL: no products
     double weight_bytes;                           // of one call (of one expert, where there are experts)
     double operations, row_bytes;                  // of one call and row: multiplications and additions; operands and results
     double cache_bytes, cache_operations;          // of one call and position of the KV cache; of one call, row and position

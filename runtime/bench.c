@@ -1,37 +1,39 @@
-// --bench: how fast prompts are read, how fast one sequence and several are continued. Each figure is the median of its repetitions, so that a
-// neighbour's burst of work does not become the result. Tokens are drawn greedily from fixed prompts; the first step, which brings the weights into memory,
-// is reported by itself and is not part of any median.
-#include "runtime/run.h"
+// --bench: how fast prompts are read, how fast one sequence and several are continued; with --kernels what each kernel does of it, and how near that
+// is to what this machine can do.
+//
+// A figure is the median of its rounds, so that a neighbour's burst of work does not become the result; the first step, which brings the weights into
+// memory, is reported by itself and is part of no median. Kernels are timed in rounds of their own, after the others, because clocks cost time
+// too. What they had to read and compute is counted from the model (codegen/cost.c), not measured. Tokens are drawn greedily from fixed prompts.
+#include "runtime/bench.h"
 #include <stdlib.h>
 #include <string.h>
+#include "runtime/progress.h"
 
-enum { BENCH_PREFILL = 512, BENCH_REPEAT = 5, BENCH_PROMPT = 16, BENCH_STEPS = 32, BENCH_BATCHES = 4 };
-static const int bench_batches[BENCH_BATCHES] = {1, 4, 8, 16};
-static const double bench_seconds = 4;      // a measurement that takes longer is repeated less, but at least twice
+enum { BENCH_PREFILL = 512, BENCH_CONTEXT = 160, BENCH_FIRST = 16, BENCH_ROUNDS = 5, BENCH_STEPS = 32, BENCH_QUICK = 4, BENCH_MOST = 16 };
+static const int bench_batches[] = {1, 2, 4, 8, BENCH_MOST};
+static const double bench_seconds = 3;      // what takes longer is repeated less, but at least twice
 
-typedef struct {
-    int prompt;
-    double first_seconds, prefill;                               // prefill: tokens a second
-    int batches; double decode[BENCH_BATCHES];                   // tokens a second, of all sequences
-    unsigned long long *prefill_ns, *decode_ns;                  // of each kernel, NULL without --kernels
-    int prefill_steps, decode_steps;
-    long peak_kib;
-} BenchResult;
+typedef struct { Run *run; BenchResult *result; Progress progress; int done, total; } Bench;
 
 static int bench_compare(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
     return x < y ? -1 : x > y;
 }
 
-static double bench_median(double *values, int count) {
-    qsort(values, (size_t)count, sizeof *values, bench_compare);
-    return count % 2 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
+static void bench_take(BenchPhase *phase, double *times, int count) {
+    qsort(times, (size_t)count, sizeof *times, bench_compare);
+    phase->rounds = count;
+    phase->seconds = count % 2 ? times[count / 2] : (times[count / 2 - 1] + times[count / 2]) / 2;
+    phase->least = times[0];
+    phase->most = times[count - 1];
 }
 
+static void bench_progress(Bench *bench) { tn_progress_show(&bench->progress, (uint64_t)bench->done++, (uint64_t)bench->total); }
+
 static int bench_limit(const Run *run) {
-    int limit = run->program->input_limits ? run->program->input_limits[0] : 0;
+    int limit = run->engine->program->input_limits ? run->engine->program->input_limits[0] : 0;
     if (!limit)
-        limit = run->engine->tokenizer ? tokenizer_count(run->engine->tokenizer) : run->program->out_width;
+        limit = run->engine->tokenizer ? tokenizer_count(run->engine->tokenizer) : run->engine->program->out_width;
     return limit > 0 ? limit : 1;
 }
 
@@ -46,78 +48,177 @@ static int bench_sequence(Run *run, int count, int seed) {
     return sequence;
 }
 
-// Runs until nothing waits; the number of steps, or -1.
 static int bench_drain(Run *run) {
-    int steps = 0;
-    for (; tn_pending(run->engine); steps++)
+    while (tn_pending(run->engine))
         if (tn_run(run->engine, &run->failure) < 0)
             return -1;
-    return steps;
+    return 0;
 }
 
 static double bench_since(unsigned long long from) { return (double)(tn_now() - from) * 1e-9; }
 
-static void bench_take_kernels(Run *run, unsigned long long **into) {
-    *into = run->engine->kernel_ns;
-    run->engine->kernel_ns = NULL;
+// ---- what a phase's kernels must do ---------------------------------------------------------------------------------------
+
+// One step of `tokens` tokens of each of `sequences`, the first at position `start`; `rows`: how many outputs of a sequence are asked for.
+static void bench_count(const tn_program *program, const tn_kernel_info *info, BenchWork *work, int sequences, int start, int tokens, int rows) {
+    double units = info->per == TN_PER_ROW ? (double)rows * sequences : info->per == TN_PER_SEQUENCE ? sequences : (double)tokens * sequences;
+    double matrices = 1, seen = 0, end = start + tokens, oldest = 0;
+    if (units <= 0)
+        return;
+    if (info->experts > 0) {           // how many experts n tokens choose among them, at random
+        double missed = 1, one = 1 - (double)info->slots / info->experts;
+        for (int i = 0; i < tokens * sequences && missed > 1e-9; i++)
+            missed *= one;
+        matrices = info->experts * (1 - missed);
+        units *= info->slots;
+    }
+    if (info->cache_bytes > 0) {
+        for (int t = 0; t < tokens; t++) {
+            int visible = program->causal ? start + t + 1 : (int)end;
+            seen += info->window && visible > info->window ? info->window : visible;
+        }
+        oldest = info->window && start + 1 > info->window ? start + 1 - info->window : 0;
+    }
+    work->calls += info->calls;
+    work->weight_bytes += info->calls * info->weight_bytes * matrices;
+    work->cache_bytes += info->calls * info->cache_bytes * (end - oldest) * sequences;
+    work->row_bytes += info->calls * info->row_bytes * units;
+    work->operations += info->calls * (info->operations * units + info->cache_operations * seen * sequences);
 }
 
-static int bench_prefill(Run *run, BenchResult *result) {
-    double times[BENCH_REPEAT], total = 0;
-    int count = 0;
-    result->prompt = tn_context(run->engine) < BENCH_PREFILL ? tn_context(run->engine) : BENCH_PREFILL;
-    if (!run->program->causal && result->prompt > run->program->max_tokens)
-        result->prompt = run->program->max_tokens;
-    if (run->options->kernels && tn_engine_time_kernels(run->engine, &run->failure))
-        return -1;
-    while (count < BENCH_REPEAT && (count < 2 || total < bench_seconds)) {
-        int sequence = bench_sequence(run, result->prompt, 0), steps;
-        if (sequence < 0)
-            return -1;
-        unsigned long long began = tn_now();
-        if ((steps = bench_drain(run)) < 0)
-            return -1;
-        total += times[count++] = bench_since(began);
-        result->prefill_steps += steps;
-        tn_sequence_free(run->engine, sequence);
-    }
-    bench_take_kernels(run, &result->prefill_ns);
-    result->prefill = result->prompt / bench_median(times, count);
+static int bench_work(const Run *run, BenchPhase *phase) {
+    const tn_program *program = run->engine->program;
+    int start = phase->decode ? phase->context - 1 : 0, chunk = phase->decode ? 1 : run->engine->chunk;
+    phase->work = calloc((size_t)program->kernel_count + 1, sizeof *phase->work);
+    for (int k = 0; phase->work && k < program->kernel_count; k++)
+        for (int done = 0; done < phase->tokens; done += chunk) {
+            int tokens = phase->tokens - done < chunk ? phase->tokens - done : chunk;
+            bench_count(program, &program->kernels[k], &phase->work[k], phase->sequences, start + done, tokens, done + tokens == phase->tokens);
+        }
+    return phase->work ? 0 : -1;
+}
+
+// Each kernel's time is that of the thread it kept longest, which the others wait for.
+static int bench_take_kernels(Run *run, BenchPhase *phase) {
+    int count = run->engine->program->kernel_count, threads = tn_threads(run->engine);
+    unsigned long long *times = run->engine->kernel_ns;
+    run->engine->kernel_ns = NULL;
+    phase->kernel_time = calloc((size_t)count + 1, sizeof *phase->kernel_time);
+    for (int k = 0; phase->kernel_time && k < count; k++)
+        for (int t = 0; t < threads; t++) {
+            double took = (double)times[(size_t)t * (size_t)count + (size_t)k] * 1e-9;
+            if (took > phase->kernel_time[k])
+                phase->kernel_time[k] = took;
+        }
+    free(times);
+    if (!phase->kernel_time || bench_work(run, phase))
+        return tn_fail(&run->failure, TN_BAD_MACHINE, "no memory for the times of %d kernels", count);
     return 0;
 }
 
-// One step of every sequence: its token drawn from its last row, then run.
-static int bench_step(Run *run, const int *next, const int *sequences, int batch) {
+// ---- phases ---------------------------------------------------------------------------------------------------------------
+
+static int bench_prompt(Run *run, int tokens, double *seconds) {
+    int sequence = bench_sequence(run, tokens, 0);
+    if (sequence < 0)
+        return -1;
+    unsigned long long began = tn_now();
+    if (bench_drain(run))
+        return -1;
+    *seconds = bench_since(began);
+    tn_sequence_free(run->engine, sequence);
+    return 0;
+}
+
+static int bench_prefill(Bench *bench) {
+    Run *run = bench->run;
+    const RunOptions *options = run->options;
+    double times[BENCH_ROUNDS], total = 0, took;
+    int wanted = options->prefill ? options->prefill : BENCH_PREFILL, most = options->quick ? 2 : BENCH_ROUNDS, count = 0;
+    BenchPhase *phase = &bench->result->phases[bench->result->phase_count++];
+    phase->tokens = tn_context(run->engine) < wanted ? tn_context(run->engine) : wanted;
+    if (!run->engine->program->causal && phase->tokens > run->engine->program->max_tokens)
+        phase->tokens = run->engine->program->max_tokens;
+    phase->context = phase->tokens;
+    phase->sequences = 1;
+    while (count < most && (count < 2 || total < bench_seconds)) {
+        if (bench_prompt(run, phase->tokens, &times[count]))
+            return -1;
+        total += times[count++];
+        bench_progress(bench);
+    }
+    bench_take(phase, times, count);
+    if (!options->kernels)
+        return 0;
+    if (tn_engine_time_kernels(run->engine, &run->failure))
+        return -1;
+    for (phase->kernel_rounds = 0; phase->kernel_rounds < 2; phase->kernel_rounds++, phase->kernel_seconds += took)
+        if (bench_prompt(run, phase->tokens, &took))
+            return -1;
+    return bench_take_kernels(run, phase);
+}
+
+// One step of every sequence, and the tokens drawn from it that the next will run.
+static int bench_step(Run *run, int *next, const int *sequences, int batch, double *seconds) {
+    static const tn_sampling greedy = {0};
+    unsigned long long began = tn_now();
     for (int i = 0; i < batch; i++)
         if (tn_add(run->engine, sequences[i], &next[i], 1, TN_WANT_LAST, &run->failure))
             return -1;
-    return bench_drain(run);
+    if (bench_drain(run))
+        return -1;
+    for (int r = 0; r < run->engine->step.row_count; r++)
+        for (int i = 0; i < batch; i++)
+            if (tn_rows(run->engine)[r].sequence == sequences[i])
+                next[i] = tn_sample(run->engine, sequences[i], tn_rows(run->engine)[r].values, &greedy);
+    *seconds = bench_since(began);
+    return 0;
 }
 
-static int bench_decode(Run *run, int batch, double *rate, int *steps_run) {
-    static const tn_sampling greedy = {0};
-    int sequences[16], next[16] = {0}, room = tn_context(run->engine) - BENCH_PROMPT, steps = room < BENCH_STEPS ? room : BENCH_STEPS, count = 0;
-    double times[BENCH_STEPS], total = 0;
-    for (int i = 0; i < batch; i++)
-        if ((sequences[i] = bench_sequence(run, BENCH_PROMPT, i)) < 0)
+static int bench_steps(Bench *bench, BenchPhase *phase, const int *sequences, int most) {
+    Run *run = bench->run;
+    double times[BENCH_STEPS], total = 0, took;
+    int next[BENCH_MOST] = {0}, count = 0;
+    while (count < most && (count < 2 || total < bench_seconds)) {
+        if (bench_step(run, next, sequences, phase->sequences, &times[count]))
             return -1;
-    if (bench_drain(run) < 0)
-        return -1;
-    while (count < steps && (count < 4 || total < bench_seconds)) {
-        unsigned long long began = tn_now();
-        int ran = bench_step(run, next, sequences, batch);
-        if (ran < 0)
-            return -1;
-        for (int r = 0; r < run->engine->step.row_count; r++)
-            for (int i = 0; i < batch; i++)
-                if (tn_rows(run->engine)[r].sequence == sequences[i])
-                    next[i] = tn_sample(run->engine, sequences[i], tn_rows(run->engine)[r].values, &greedy);
-        total += times[count++] = bench_since(began);
-        *steps_run += ran;
+        total += times[count++];
     }
+    bench_take(phase, times, count);
+    bench_progress(bench);
+    if (!run->options->kernels)
+        return 0;
+    for (int i = 0; i < phase->sequences; i++)      // back to where the timed steps began, so that the kernels see the same contexts
+        if (tn_trim(run->engine, sequences[i], tn_length(run->engine, sequences[i]) - count, &run->failure))
+            return -1;
+    if (tn_engine_time_kernels(run->engine, &run->failure))
+        return -1;
+    for (phase->kernel_rounds = 0; phase->kernel_rounds < count; phase->kernel_rounds++, phase->kernel_seconds += took)
+        if (bench_step(run, next, sequences, phase->sequences, &took))
+            return -1;
+    return bench_take_kernels(run, phase);
+}
+
+static int bench_decode(Bench *bench, int batch, int context) {
+    Run *run = bench->run;
+    BenchPhase *phase = &bench->result->phases[bench->result->phase_count++];
+    int sequences[BENCH_MOST], steps = run->options->quick ? BENCH_QUICK : BENCH_STEPS, room = tn_context(run->engine);
+    if (context > room - steps / 2)
+        context = room - steps / 2;
+    int before = context - steps / 2 > 1 ? context - steps / 2 : 1;
+    *phase = (BenchPhase){.decode = true, .sequences = batch, .context = before + steps / 2, .tokens = 1};
+    for (int i = 0; i < batch; i++)
+        if ((sequences[i] = bench_sequence(run, before, i)) < 0)
+            return -1;
+    while (tn_pending(run->engine)) {
+        if (tn_run(run->engine, &run->failure) < 0)
+            return -1;
+        tn_progress_show(&bench->progress, (uint64_t)bench->done, (uint64_t)bench->total);
+    }
+    if (bench_steps(bench, phase, sequences, steps))
+        return -1;
     for (int i = 0; i < batch; i++)
         tn_sequence_free(run->engine, sequences[i]);
-    *rate = batch / bench_median(times, count);
     return 0;
 }
 
@@ -133,97 +234,45 @@ static long bench_peak(void) {
     return peak;
 }
 
-static int bench_measure(Run *run, BenchResult *result) {
-    int start = tn_context(run->engine) < BENCH_PROMPT ? tn_context(run->engine) : BENCH_PROMPT, sequence = bench_sequence(run, start, 0);
-    if (sequence < 0 || bench_drain(run) < 0)
+static int bench_measure(Bench *bench) {
+    Run *run = bench->run;
+    BenchResult *result = bench->result;
+    const RunOptions *options = run->options;
+    int context = tn_context(run->engine), most = options->batches ? options->batches : BENCH_MOST;
+    const int count = (int)(sizeof bench_batches / sizeof *bench_batches);
+    double took;
+    result->first_tokens = context < BENCH_FIRST ? context : BENCH_FIRST;
+    if (bench_prompt(run, result->first_tokens, &took))
         return -1;
     result->first_seconds = bench_since(run->began_ns);
-    tn_sequence_free(run->engine, sequence);
-    if (bench_prefill(run, result))
+    if (bench_prefill(bench))
         return -1;
-    bool decodes = run->program->out_kind == TN_PER_ROW && run->program->causal && tn_context(run->engine) >= BENCH_PROMPT + 4;
-    for (int i = 0; decodes && i < BENCH_BATCHES && bench_batches[i] <= run->program->max_sequences; i++) {
-        int steps = 0;
-        if (i == 0 && run->options->kernels && tn_engine_time_kernels(run->engine, &run->failure))
+    bool decodes = run->engine->program->out_kind == TN_PER_ROW && run->engine->program->causal && context >= BENCH_STEPS + 4;
+    if (run->engine->program->max_sequences < most)
+        most = run->engine->program->max_sequences;
+    for (int i = 0; decodes && i < count; i++)
+        if (bench_batches[i] <= most && bench_decode(bench, bench_batches[i], BENCH_CONTEXT))
             return -1;
-        if (bench_decode(run, bench_batches[i], &result->decode[i], &steps))
-            return -1;
-        if (i == 0) {
-            result->decode_steps = steps + 1;                    // and the one of its prompt
-            bench_take_kernels(run, &result->decode_ns);
-        }
-        result->batches++;
-    }
-    result->peak_kib = bench_peak();
+    if (decodes && options->decode_at && bench_decode(bench, 1, options->decode_at))
+        return -1;
+    result->peak_kib = bench_peak();        // before the limits' own buffers
+    result->has_limits = options->kernels;
+    if (options->kernels)
+        tn_limits_measure(run->engine, options->quick ? 0.05 : 0.15, &result->limits);
     return 0;
-}
-
-// ---- printing -------------------------------------------------------------------------------------------------------------
-
-static double bench_share(const unsigned long long *times, int kernel, int count) {
-    double total = 0;
-    for (int i = 0; i < count; i++)
-        total += (double)times[i];
-    return total > 0 ? (double)times[kernel] / total : 0;
-}
-
-static double bench_us(const unsigned long long *times, int kernel, int steps) { return times && steps ? (double)times[kernel] * 1e-3 / steps : 0; }
-
-// Microseconds are of one step; GB/s is what its weights make of the decode time.
-static void bench_kernels_text(const Run *run, const BenchResult *result) {
-    int count = run->program->kernel_count;
-    printf("\n%-34s %5s %12s %6s %12s %6s %8s  %s\n", "kernel", "calls", "prefill us", "%", "decode us", "%", "GB/s", "what");
-    for (int i = 0; i < count; i++) {
-        const tn_kernel_info *info = &run->program->kernels[i];
-        double decode = bench_us(result->decode_ns, i, result->decode_steps);
-        printf("%-34s %5d %12.1f %6.1f %12.1f %6.1f %8.1f  %s\n", info->name, info->calls, bench_us(result->prefill_ns, i, result->prefill_steps),
-               100 * bench_share(result->prefill_ns, i, count), decode, result->decode_ns ? 100 * bench_share(result->decode_ns, i, count) : 0,
-               decode > 0 ? info->weight_bytes * info->calls / decode * 1e-3 : 0, info->what);
-    }
-}
-
-static void bench_text(const Run *run, const BenchResult *result) {
-    printf("%s, %s, %d threads\n", run->program->model, run->program->target, tn_threads(run->engine));
-    printf("first step  %8.3f s      from the start, a prompt of %d tokens\n", result->first_seconds, BENCH_PROMPT);
-    printf("prefill     %8.1f tok/s  %d tokens\n", result->prefill, result->prompt);
-    for (int i = 0; i < result->batches; i++)
-        printf("decode      %8.1f tok/s  %d sequence%s\n", result->decode[i], bench_batches[i], bench_batches[i] == 1 ? "" : "s");
-    printf("peak        %8.1f MiB\n", (double)result->peak_kib / 1024);
-    if (result->prefill_ns)
-        bench_kernels_text(run, result);
-}
-
-static void bench_json(const Run *run, const BenchResult *result) {
-    fputs("{\"model\": ", stdout);
-    tn_json_string(stdout, run->program->model, strlen(run->program->model));
-    fputs(", \"target\": ", stdout);
-    tn_json_string(stdout, run->program->target, strlen(run->program->target));
-    printf(", \"threads\": %d, \"first_step_seconds\": %.6f, \"prefill_tokens\": %d, \"prefill_tokens_per_second\": %.3f, \"decode\": [",
-           tn_threads(run->engine), result->first_seconds, result->prompt, result->prefill);
-    for (int i = 0; i < result->batches; i++)
-        printf("%s{\"sequences\": %d, \"tokens_per_second\": %.3f}", i ? ", " : "", bench_batches[i], result->decode[i]);
-    printf("], \"weights_bytes\": %llu, \"peak_bytes\": %lld", run->program->weights_bytes, (long long)result->peak_kib * 1024);
-    for (int i = 0; result->prefill_ns && i < run->program->kernel_count; i++) {
-        const tn_kernel_info *info = &run->program->kernels[i];
-        fputs(i ? ",\n{\"name\": " : ", \"kernels\": [\n{\"name\": ", stdout);
-        tn_json_string(stdout, info->name, strlen(info->name));
-        fputs(", \"what\": ", stdout);
-        tn_json_string(stdout, info->what, strlen(info->what));
-        printf(", \"calls\": %d, \"weight_bytes\": %.0f, \"operations\": %.0f, \"prefill_us\": %.3f, \"decode_us\": %.3f}", info->calls,
-               info->weight_bytes, info->operations, bench_us(result->prefill_ns, i, result->prefill_steps),
-               bench_us(result->decode_ns, i, result->decode_steps));
-    }
-    puts(result->prefill_ns && run->program->kernel_count ? "]}" : "}");
 }
 
 int tn_run_bench(Run *run) {
     BenchResult result = {0};
-    int failed = bench_measure(run, &result);
-    if (!failed && run->options->json)
-        bench_json(run, &result);
-    else if (!failed)
-        bench_text(run, &result);
-    free(result.prefill_ns);
-    free(result.decode_ns);
+    Bench bench = {.run = run, .result = &result, .total = BENCH_ROUNDS + (int)(sizeof bench_batches / sizeof *bench_batches) + 2};
+    tn_progress_begin(&bench.progress, "measuring");
+    int failed = bench_measure(&bench);
+    tn_progress_end(&bench.progress);
+    if (!failed)
+        tn_bench_print(run, &result);
+    for (int i = 0; i < result.phase_count; i++) {
+        free(result.phases[i].kernel_time);
+        free(result.phases[i].work);
+    }
     return failed || tn_run_flush(run) ? -1 : 0;
 }

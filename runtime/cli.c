@@ -40,7 +40,11 @@ static const OptionSpec option_table[] = {
     {"--chunk", "N", OPTION_INT, OPTION_AT(chunk), 1, INT_MAX, "read prompts in steps of at most N tokens"},
     {"--weights", "FILE", OPTION_TEXT, OPTION_AT(weights), 0, 0, "the file that holds the weights, when they are not in the program or beside it"},
     {"--bench", NULL, OPTION_FLAG, OPTION_AT(bench), 0, 0, "measure prefill, decode and batched decode"},
-    {"--kernels", NULL, OPTION_FLAG, OPTION_AT(kernels), 0, 0, "with --bench: the time of each kernel"},
+    {"--kernels", NULL, OPTION_FLAG, OPTION_AT(kernels), 0, 0, "with --bench: time, bytes, operations of each kernel, and how near it is to this machine's limits"},
+    {"--prefill", "N", OPTION_INT, OPTION_AT(prefill), 1, INT_MAX, "with --bench: prompts of N tokens; default 512"},
+    {"--decode-at", "N", OPTION_INT, OPTION_AT(decode_at), 1, INT_MAX, "with --bench: decode at a context of N tokens too, beside 160"},
+    {"--sequences", "N", OPTION_INT, OPTION_AT(batches), 1, 16, "with --bench: batched decode of at most N sequences; default 16"},
+    {"--quick", NULL, OPTION_FLAG, OPTION_AT(quick), 0, 0, "with --bench: few repetitions, for a first look"},
     {"--info", NULL, OPTION_FLAG, OPTION_AT(info), 0, 0, "what this program is, and how much memory it will take"},
     {"--verify", NULL, OPTION_FLAG, OPTION_AT(verify), 0, 0, "read all weights and compare them with their hash first"},
     {"--json", NULL, OPTION_FLAG, OPTION_AT(json), 0, 0, "print one JSON object"},
@@ -182,8 +186,12 @@ int tn_options_check(const RunOptions *options, tn_failure *failure) {
         return tn_fail(failure, TN_BAD_USAGE, "--chat puts a text into a template: it does not go with --tokens");
     if (options->bench && (options->info || options->logits || options->batch || options->prompt_count))
         return tn_fail(failure, TN_BAD_USAGE, "--bench makes its own prompts: it does not go with -p, --tokens, --batch, --logits or --info");
-    if (options->kernels && !options->bench)
-        return tn_fail(failure, TN_BAD_USAGE, "--kernels belongs to --bench");
+    if (!options->bench && (options->kernels || options->quick || options->prefill || options->decode_at || options->batches))
+        return tn_fail(failure, TN_BAD_USAGE, "%s belongs to --bench", options->kernels   ? "--kernels"
+                                                                       : options->quick   ? "--quick"
+                                                                       : options->prefill ? "--prefill"
+                                                                       : options->batches ? "--sequences"
+                                                                                          : "--decode-at");
     if (options->system && (ids || options->bench || (!options->chat && prompts)))
         return tn_fail(failure, TN_BAD_USAGE, "--system belongs to --chat");
     if (options->logits && !prompts && !options->info)

@@ -21,9 +21,10 @@ typedef struct RunOptions {
     const char *system;                      // --system TEXT; NULL: the template's own opening
     int n;                                   // -n; -1: until an end or the context is full
     int ctx, threads, chunk;                 // 0: default
+    int prefill, decode_at, batches;         // --bench: tokens of a prompt, one more context, most sequences; 0: default
     tn_sampling sampling;                    // default: temperature 0
     const char *stops[TN_MAX_STOPS]; int stop_count;
-    bool chat, bench, info, json, help, version, ignore_end, kernels, verify;
+    bool chat, bench, info, json, help, version, ignore_end, kernels, quick, verify;
 } RunOptions;
 
 void tn_options_init(RunOptions *options);

@@ -3,8 +3,10 @@
 // time measures them beside the kernels (--bench --kernels). Written as assembly where the compiler could otherwise find out that nobody needs it.
 #if defined(__AVX512F__)
 enum { TN_CHAINS = 12 };
-#else
+#elif defined(__FMA__) || defined(__ARM_NEON)
 enum { TN_CHAINS = 6 };       // of 16 lanes: all registers of AVX2 and NEON
+#else
+enum { TN_CHAINS = 1 };
 #endif
 static unsigned tn_probe_f32(const tn_u8 *from, long rounds) {
     const float *x = (const float *)from;

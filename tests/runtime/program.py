@@ -74,6 +74,7 @@ def options():
     error(2, "--batch FILE and -p both give prompts", "-p", "x", "--batch", "y")
     error(2, "--stop: an empty text", "-p", "x", "--stop", "")
     error(2, "--kernels belongs to --bench", "-p", "x", "--kernels")
+    error(2, "--decode-at belongs to --bench", "-p", "x", "--decode-at", "9")
     error(2, "--bench makes its own prompts", "-p", "x", "--bench")
     error(2, "--ctx 201: fake was compiled for at most 200 tokens", "-p", "x", "--ctx", "201")
     error(1, "--tokens: token 260: the model's ids are 0 … 259", "--tokens", "5,260")
@@ -146,8 +147,13 @@ def info_and_bench():
         open(batch, "w").write("\n".join("x" * count))
         check(f"info with {count} prompts", json.loads(text("--info", "--json", "--batch", batch))["sequences"], sequences)
     assert "KV cache" in text("--info") and "fake.gguf" in text("--info", "--verify")
-    bench = json.loads(text("--bench", "--json", "--kernels", "--threads", "1"))
-    check("bench", (bench["prefill_tokens"], len(bench["kernels"]), [d["sequences"] for d in bench["decode"]]), (200, 3, [1, 4]))
+    bench = json.loads(text("--bench", "--json", "--kernels", "--threads", "1", "--decode-at", "190"))
+    check("bench", [(p["phase"], p["sequences"], p["context"], len(p["kernels"])) for p in bench["phases"]],
+          [("prefill", 1, 200, 3), ("decode", 1, 160, 3), ("decode", 2, 160, 3), ("decode", 4, 160, 3), ("decode", 1, 184, 3)])
+    check("bench's work", [k[what] for k in bench["phases"][2]["kernels"] for what in ("calls", "weight_bytes", "cache_bytes", "row_bytes", "operations")],
+          [1, 2080, 0, 16, 20, 1, 0, 2 * 160 * 8, 0, 2 * (100 + 160 * 4), 1, 0, 0, 2 * 1040, 2000])
+    short = json.loads(text("--bench", "--json", "--prefill", "20", "--sequences", "2", "--quick"))
+    check("a short bench", [(p["context"], p["tokens_per_sequence"], "kernels" in p) for p in short["phases"]], [(20, 20, False), (160, 1, False), (160, 1, False)])
     assert "tok/s" in text("--bench")
 
 
@@ -239,7 +245,7 @@ def encoders():
     check("json of tokens", json.loads(text("--batch", "-", "--json", program=TOKENS, stdin=batch))["outputs"], tokens)
     error(1, "the prompt has 25 tokens, but the context holds 24", "-p", "x" * 24, program=SEQUENCES)
     error(2, "no prompt", program=SEQUENCES)
-    check("bench of an encoder", json.loads(text("--bench", "--json", program=SEQUENCES))["decode"], [])
+    check("bench of an encoder", json.loads(text("--bench", "--json", program=SEQUENCES))["phases"][1:], [])
     check("info of an encoder", json.loads(text("--info", "--json", program=SEQUENCES))["kv_bytes"], 0)
 
 

@@ -1,0 +1,35 @@
+// What --bench measured: filled by bench.c, printed by bench_print.c.
+#ifndef TENON_RUNTIME_BENCH_H
+#define TENON_RUNTIME_BENCH_H
+#include "runtime/limits.h"
+#include "runtime/run.h"
+
+enum { BENCH_PHASES = 8 };
+
+// What one kernel does in one round of a phase, all its calls together.
+typedef struct { double calls, weight_bytes, cache_bytes, row_bytes, operations; } BenchWork;
+
+// A round is a whole prompt, or a step in which every sequence gets a token.
+typedef struct {
+    bool decode;
+    int sequences, context;                    // positions that a sequence holds: at the end of the prompt; in the middle of the steps
+    int tokens;                                // of a sequence in a round
+    int rounds;                                // of which `seconds` is the median
+    double seconds, least, most;
+    int kernel_rounds; double kernel_seconds;  // with --kernels: rounds in which kernels were timed, and how long all of those took
+    double *kernel_time;                       // [kernel_count], seconds of all kernel_rounds: of the slowest thread of each kernel
+    BenchWork *work;                           // [kernel_count]
+} BenchPhase;
+
+typedef struct {
+    double first_seconds;                      // from the start to the first step's end
+    int first_tokens;
+    BenchPhase phases[BENCH_PHASES]; int phase_count;
+    long peak_kib;
+    bool has_limits;
+    Limits limits;
+} BenchResult;
+
+void tn_bench_print(const Run *run, const BenchResult *result);
+
+#endif
