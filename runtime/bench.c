@@ -258,7 +258,7 @@ static int bench_measure(Bench *bench) {
     result->peak_kib = bench_peak();        // before the limits' own buffers
     result->has_limits = options->kernels;
     if (options->kernels)
-        tn_limits_measure(run->engine, options->quick ? 0.05 : 0.15, &result->limits);
+        tn_limits_measure(run->engine, options->quick ? 0.1 : 0.25, &result->limits);
     return 0;
 }
 

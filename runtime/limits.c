@@ -8,7 +8,7 @@
 
 enum { LIMITS_MEMORY = 256 << 20 };
 enum { LIMITS_CACHE = 256 << 10, LIMITS_NEAR = 16 << 10, LIMITS_OPERANDS = 4096, LIMITS_MOST_WEIGHTS = 1 << 30, LIMITS_REPEAT = 5 };
-static const double limits_shortest = 0.003;      // seconds that a repetition takes at least
+static const double limits_shortest = 0.001;      // seconds that a repetition takes at least
 
 // A step for tn_team_run that does not run the model.
 typedef struct {
