@@ -6,6 +6,7 @@
 #include "codegen/cache.h"
 #include "codegen/link.h"
 #include "codegen/outfile.h"
+#include "runtime/numa.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -253,6 +254,7 @@ bool program_open(Program *program, const char *path, const BuildOptions *option
         return false;
     }
     if (options->reference) return reference_open(program, path, options, diags);
+    tn_numa_spread(tn_numa_nodes(NUMA_FOLDER)); // before weights are packed: their pages stay where they are first written
     Cache cache;
     Text key = {0};
     char why[300], *manifest = NULL;

@@ -1,6 +1,7 @@
 // The command line of a compiled program.
 #include "runtime/cli.h"
 #include "runtime/cpu.h"
+#include "runtime/numa.h"
 #include <string.h>
 
 static void program_help(const tn_program *program, const char *name) {
@@ -35,6 +36,8 @@ static int program_run(const tn_program *program, RunOptions *options, tn_failur
     }
     options->targets = program->variants ? program->target : NULL;
     program = chosen ? chosen : program->variants ? program->variants[0] : program;
+    if (options->threads != 1)
+        tn_numa_spread(tn_numa_nodes(NUMA_FOLDER));
     Blob *blob = options->weights ? tn_blob_open(options->weights, program, failure) : tn_blob_find(program, failure);
     if (!blob)
         return -1;

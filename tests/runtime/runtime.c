@@ -9,8 +9,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
+#include "runtime/cpu.h"
 #include "runtime/engine.h"
+#include "runtime/numa.h"
 #include "tests/runtime/fake.h"
 
 typedef struct { char path[64]; unsigned char *bytes; size_t length; tn_program program; } Fixture;
@@ -607,13 +610,90 @@ static void test_barriers(void **state) {
     assert_true(tn_team_available() >= 1);
 }
 
+// ---- memory nodes -----------------------------------------------------------------------------------------------------------
+
+static void put(const char *folder, const char *name, const char *text) {
+    char path[200];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    save(path, (const unsigned char *)text, strlen(text));
+}
+
+static unsigned long long nodes_of(const char *folder, const char *memory, const char *first, const char *second, const char *third) {
+    put(folder, "has_memory", memory);
+    put(folder, "node0/cpulist", first);
+    put(folder, "node1/cpulist", second);
+    put(folder, "node5/cpulist", third);
+    return tn_numa_nodes(folder);
+}
+
+static void test_nodes(void **state) {
+    (void)state;
+    char folder[] = "/tmp/tenon-nodes-XXXXXX", path[200];
+    static const char *const folders[] = {"node0", "node1", "node5"};
+    assert_non_null(mkdtemp(folder));
+    assert_true(tn_numa_nodes(folder) == 0);
+    for (int i = 0; i < 3; i++) {
+        snprintf(path, sizeof path, "%s/%s", folder, folders[i]);
+        assert_int_equal(mkdir(path, 0700), 0);
+    }
+    assert_true(nodes_of(folder, "0\n", "0-8191\n", "\n", "\n") == 1);
+    assert_true(nodes_of(folder, "0-1,5\n", "0-8191\n", "0,2-8191\n", "0-4000,4001-8191\n") == 0x23);
+    assert_true(nodes_of(folder, "0-1,5\n", "0-8191\n", "\n", "0-8191\n") == 0x21);        // a node without CPUs
+    assert_true(nodes_of(folder, "0,5\n", "0-8191\n", "0-8191\n", "8190-8191\n") == 1);     // CPUs that are not ours
+    assert_true(nodes_of(folder, "0-4\n", "0-8191\n", "0-8191\n", "0-8191\n") == 3);        // folders that are missing
+    assert_true(nodes_of(folder, "rubbish", "", "", "") == 0);
+    assert_true(nodes_of(folder, "0-1,9-3,-5", "-", "99999999999999999999-1", "5-") == 0);
+    assert_int_equal(tn_numa_spread(0), 0);
+    assert_int_equal(tn_numa_spread(1), 0);
+    snprintf(path, sizeof path, "rm -r %s", folder);
+    assert_int_equal(system(path), 0);
+}
+
+// ---- processors -------------------------------------------------------------------------------------------------------------
+
+static void test_choice(void **state) {
+    (void)state;
+    char missing[64];
+    assert_true(tn_cpu_has(NULL, NULL, 0) && tn_cpu_has("", missing, sizeof missing) && tn_cpu_has("  ", NULL, 0) && !*missing);
+    assert_false(tn_cpu_has(" flux-capacitor  warp", missing, sizeof missing));
+    assert_string_equal(missing, "flux-capacitor warp");
+    assert_false(tn_cpu_has("flux-capacitor warp", missing, 8));    // as much as there is room for
+    assert_string_equal(missing, "flux-ca");
+    tn_program best = {.abi = TN_ABI, .model = "m", .target = "best", .needs = "warp"}, good = {.abi = TN_ABI, .model = "m", .target = "good"};
+    const tn_program *two[] = {&best, &good, NULL}, *one[] = {&best, NULL};
+    tn_program fat = {.abi = TN_ABI, .model = "m", .target = "best,good", .variants = two};
+    tn_failure failure = {0};
+    assert_ptr_equal(tn_choose(&fat, &failure), &good);
+    assert_ptr_equal(tn_choose(&good, &failure), &good);
+    setenv("TENON_TARGET", "good", 1);
+    assert_ptr_equal(tn_choose(&fat, &failure), &good);
+    setenv("TENON_TARGET", "best", 1);
+    assert_null(tn_choose(&fat, &failure));
+    assert_int_equal(failure.code, TN_BAD_MACHINE);
+    assert_ptr_equal(tn_choose(&good, &failure), &good);
+    setenv("TENON_TARGET", "bad", 1);
+    failure = (tn_failure){0};
+    assert_null(tn_choose(&fat, &failure));
+    assert_int_equal(failure.code, TN_BAD_USAGE);
+    unsetenv("TENON_TARGET");
+    fat.variants = one;
+    failure = (tn_failure){0};
+    assert_null(tn_choose(&fat, &failure));
+    assert_int_equal(failure.code, TN_BAD_MACHINE);
+    assert_non_null(strstr(failure.text, "best lacks warp"));
+    fat.abi = 1;
+    failure = (tn_failure){0};
+    assert_null(tn_choose(&fat, &failure));
+    assert_int_equal(failure.code, TN_BAD_INPUT);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_new, fixture_free)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_same_rows), TEST(test_last_row), TEST(test_refusals), TEST(test_encoders), TEST(test_damaged_blob), TEST(test_lying_blob),
         TEST(test_lying_records), TEST(test_meta), TEST(test_exp), TEST(test_sampling), TEST(test_generate), TEST(test_many), TEST(test_stops), TEST(test_caller_stops),
-        TEST(test_text), TEST(test_barriers),
+        TEST(test_text), TEST(test_barriers), TEST(test_nodes), TEST(test_choice),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
