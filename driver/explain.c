@@ -87,7 +87,8 @@ static void put_build(Explain *e) {
     const Model *model = e->build->model;
     char number[64];
     text_puts(e->out, "<div><h3>What was built</h3>\n<table><tbody>\n");
-    put_row(e->out, "Source", e->path);
+    const char *slash = strrchr(e->path, '/');   // the name alone: a report is passed on
+    put_row(e->out, "Source", slash && slash[1] ? slash + 1 : e->path);
     put_row(e->out, "Target", target->name);
     put_row(e->out, "", target_meaning(target));
     put_row(e->out, "Quantization", e->options->quantize ? e->options->quantize : "as stored");
@@ -124,7 +125,7 @@ static void put_phases(Explain *e) {
 }
 
 static void put_head(Explain *e) {
-    static const char *const places[][2] = {{"summary", "Summary"}, {"graph", "Kernels’ graph"}, {"passes", "Passes"}, {"kernels", "Kernels"},
+    static const char *const places[][2] = {{"summary", "Summary"}, {"graph", "Dataflow"}, {"passes", "Passes"}, {"kernels", "Kernels"},
                                             {"memory", "Memory"},   {"roofline", "Roofline"},    {"weights", "Weights"}};
     const char *name = e->build->model->name ? e->build->model->name : "model";
     text_puts(e->out, "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"/><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/><title>");

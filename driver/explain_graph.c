@@ -19,7 +19,7 @@ typedef struct {
     int layer;
     double width, height, x, y, order;
 } Item;
-typedef struct { int from, to; const Value *value; const Value *named; } Edge;   // named: where the name is written
+typedef struct { int from, to, more; const Value *value; bool named; } Edge;   // more: values beside it; named: here their name is written
 
 typedef struct {
     Explain *e;
@@ -44,14 +44,18 @@ static void add_text(Item *item, const char *text) {
     else item->lines[MOST_LINES].text = "…", item->line_count = MOST_LINES + 1;
 }
 
-static void add_ops(Drawing *d, Item *item, const Func *kernel) {
+// A kernel's parameters are named as the call that is drawn names them: one kernel serves several.
+static void add_ops(Drawing *d, Item *item, const Func *kernel, const Node *call) {
     for (int n = 0; n < kernel->node_count; n++) {
         const Node *node = kernel->nodes[n];
         if (node->op == OP_CONST || node->op == OP_RESHAPE) continue;
         Text text = {0};
         text_puts(&text, op_info(node->op)->name);
         for (int o = 0; o < node->operand_count; o++)
-            if (node->operands[o] && node->operands[o]->kind == VALUE_PARAM) text_printf(&text, " %s", node->operands[o]->name);
+            if (node->operands[o] && node->operands[o]->kind == VALUE_PARAM) {
+                const Value *bound = call->operands[kernel->input_count + node->operands[o]->index];
+                text_printf(&text, " %s", bound->kind == VALUE_WEIGHT ? bound->weights[0]->name : bound->name);
+            }
         add_text(item, arena_strdup(d->arena, text.data));
         text_free(&text);
     }
@@ -67,7 +71,7 @@ static int add_nodes(Drawing *d, int first) {
     Item item = {.title = callee ? callee->name : op_info(node->op)->name, .first = first, .class = "other"};
     if (callee && callee->kernel) {
         item.class = kernel_class_name(plan_func(d->e->build->plan, callee));
-        add_ops(d, &item, callee);
+        add_ops(d, &item, callee, node);
     } else if (callee) {
         item.class = "block";
         while (last + 1 < f->node_count && called(f->nodes[last + 1]) == callee) last++;
@@ -107,12 +111,15 @@ static int item_that_makes(const Drawing *d, const Value *value, const int *inpu
 
 static void add_edge(Drawing *d, int from, int to, const Value *value) {
     if (from < 0 || from == to) return;
-    bool named = false;
+    bool named = false, cache = value->type.dtype == DT_CACHE;
     for (int i = 0; i < d->edge_count; i++) {
-        if (d->edges[i].from == from && d->edges[i].to == to && d->edges[i].value == value) return;
-        named |= d->edges[i].value == value;
+        Edge *edge = &d->edges[i];
+        named |= edge->value == value;
+        if (edge->from != from || edge->to != to || (edge->value->type.dtype == DT_CACHE) != cache) continue;
+        edge->more += edge->value != value;   // one line for all that goes the same way
+        return;
     }
-    ARENA_PUSH(d->arena, d->edges, d->edge_count, d->edge_capacity) = (Edge){from, to, value, named ? NULL : value};
+    ARENA_PUSH(d->arena, d->edges, d->edge_count, d->edge_capacity) = (Edge){from, to, 0, value, !named};
 }
 
 static void connect(Drawing *d) {
@@ -161,10 +168,10 @@ static void find_layers(Drawing *d) {
         for (int layer = d->items[edge.from].layer + 1; layer < last; layer++) {
             int point = add_item(d, (Item){.point = true, .layer = layer, .width = 8, .first = -1, .last = -1});
             if (edge.from == d->edges[i].from && edge.to == d->edges[i].to) d->edges[i].to = point;
-            else ARENA_PUSH(d->arena, d->edges, d->edge_count, d->edge_capacity) = (Edge){edge.from, point, edge.value, NULL};
+            else ARENA_PUSH(d->arena, d->edges, d->edge_count, d->edge_capacity) = (Edge){edge.from, point, edge.more, edge.value, false};
             edge.from = point;
         }
-        if (edge.from != d->edges[i].from || d->edges[i].to != edge.to) ARENA_PUSH(d->arena, d->edges, d->edge_count, d->edge_capacity) = (Edge){edge.from, edge.to, edge.value, NULL};
+        if (edge.from != d->edges[i].from || d->edges[i].to != edge.to) ARENA_PUSH(d->arena, d->edges, d->edge_count, d->edge_capacity) = (Edge){edge.from, edge.to, edge.more, edge.value, false};
     }
 }
 
@@ -307,7 +314,8 @@ static void draw_name(const Drawing *d, int index, Text *out) {
     const Item *from = &d->items[edge->from];
     if (!edge->named || from->point || strcmp(from->class, "port") == 0) return;
     text_printf(out, "<text class=\"value\" x=\"%.1f\" y=\"%.1f\">", port(d, index, true) + 5, from->y + from->height + 14);
-    html_short(out, edge->named->name, 14);
+    html_short(out, edge->value->name, 18);
+    if (edge->more) text_printf(out, " + %d", edge->more);
     text_puts(out, "</text>\n");
 }
 
@@ -348,7 +356,7 @@ static void draw(const Drawing *d, Text *out) {
 
 static void put_func(Explain *e, const Func *func) {
     Drawing d = {.e = e, .arena = arena_new(), .func = func};
-    text_printf(e->out, "<h3><code>");
+    text_puts(e->out, "<div class=\"drawing\"><h3><code>");
     html_text(e->out, func->name);
     int calls = plan_func(e->build->plan, func)->calls;
     if (func == func->module->main) text_puts(e->out, "</code> <small>the whole step</small></h3>\n");
@@ -360,6 +368,7 @@ static void put_func(Explain *e, const Func *func) {
         place(&d);
         draw(&d, e->out);
     }
+    text_puts(e->out, "</div>\n");
     arena_free(d.arena);
 }
 
@@ -368,12 +377,14 @@ void explain_graph(Explain *e) {
     int drawn = 0, blocks = 0;
     section_begin(e, "graph", "What runs: kernels and what flows between them",
                   "A box is a kernel with the operations that were fused into it, and the weights that they read; a line is a value in the arena, a dashed line the KV cache.");
+    text_puts(e->out, "<div class=\"drawings\">\n");
     put_func(e, m->main);
     for (int i = m->func_count - 1; i >= 0; i--) {
         if (m->funcs[i]->kernel || m->funcs[i] == m->main) continue;
         blocks++;
         if (drawn++ < MOST_FUNCS) put_func(e, m->funcs[i]);
     }
+    text_puts(e->out, "</div>\n");
     if (blocks > MOST_FUNCS) text_printf(e->out, "<p class=\"note\">%d more blocks are not drawn; their text is below.</p>\n", blocks - MOST_FUNCS);
     section_end(e);
 }

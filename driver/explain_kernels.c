@@ -24,15 +24,17 @@ static void put_head(Text *out) {
 static void put_row(Explain *e, const FuncPlan *f, const Work *one) {
     Text *out = e->out;
     text_printf(out, "<tr><td class=\"n\">%d</td><td><span class=\"dot %s\"></span><a href=\"#kernel-%d\"><code>", f->id + 1, kernel_class_name(f), f->id + 1);
-    html_text(out, f->func->name);
+    html_short(out, f->func->name, 40);
     text_puts(out, "</code></a></td><td>");
-    html_short(out, plan_describe(e->build->plan, f, e->arena), 90);
+    html_short(out, plan_describe(e->build->plan, f, e->arena), 80);
     text_printf(out, "</td><td class=\"n\">%d</td><td class=\"n\">", f->calls);
-    html_bytes(out, f->kernel->weight_bytes);
+    if (f->kernel->weight_bytes > 0) html_bytes(out, f->kernel->weight_bytes);
+    else text_puts(out, "–");
     text_puts(out, "</td><td class=\"n\">");
     html_bytes(out, f->cost.row_bytes);
     text_puts(out, "</td><td class=\"n\">");
-    html_number(out, f->cost.operations, "");
+    if (f->cost.operations > 0) html_number(out, f->cost.operations, "");
+    else text_puts(out, "–");
     text_printf(out, "</td><td class=\"n\">%.2f</td></tr>\n", one->bytes > 0 ? one->operations / one->bytes : 0);
 }
 

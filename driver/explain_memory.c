@@ -94,7 +94,7 @@ static void add_func(Timeline *t, const Func *func, uint64_t base, int depth) {
                 for (int o = 0; o < func->nodes[u]->operand_count; o++)
                     if (func->nodes[u]->operands[o] == value && end[u] > to) to = end[u];
             if (begin[n] == to && t->columns[to].rest) continue;   // inside the calls that are not drawn
-            Box box = {value->name, "value", {0}, begin[n], to, base + (uint64_t)value->place, place_bytes(func, value)};
+            Box box = {value->name, "held", {0}, begin[n], to, base + (uint64_t)value->place, place_bytes(func, value)};
             if (callee_of(func->nodes[n]) && !callee_of(func->nodes[n])->kernel && begin[n] < end[n]) box.from = end[n];   // its block writes it at the end
             type_text(&value->type, &box.type);
             add_box(t, box);
@@ -103,11 +103,17 @@ static void add_func(Timeline *t, const Func *func, uint64_t base, int depth) {
 
 // ---- drawing ---------------------------------------------------------------------------------------------------------------------
 
-enum { LEFT = 76, TOP = 12, HEIGHT = 340, BOTTOM = 150, COLUMN = 46, REST = 26 };
+enum { LEFT = 76, TOP = 12, HEIGHT = 340, BOTTOM = 166, COLUMN = 46, MOST_COLUMN = 92, REST = 30, WANTED = 960 };
+
+// Columns are as wide as the page allows.
+static int column_width(const Timeline *t, int column) {
+    int width = t->column_count ? WANTED / t->column_count : COLUMN;
+    return t->columns[column].rest ? REST : width < COLUMN ? COLUMN : width > MOST_COLUMN ? MOST_COLUMN : width;
+}
 
 static int column_x(const Timeline *t, int column) {
     int x = LEFT;
-    for (int i = 0; i < column; i++) x += t->columns[i].rest ? REST : COLUMN;
+    for (int i = 0; i < column; i++) x += column_width(t, i);
     return x;
 }
 
@@ -131,21 +137,21 @@ static void draw_columns(const Timeline *t, Text *out) {
         int x = column_x(t, i);
         const char *own = i < t->column_count ? t->columns[i].block : NULL;
         if (block && (!own || strcmp(own, block) != 0)) {
-            text_printf(out, "<path class=\"brace\" d=\"M%d %dv5H%dv-5\"/><text x=\"%d\" y=\"%d\" class=\"mid strong\">", began + 3, TOP + HEIGHT + 118, x - 3, (began + x) / 2,
-                        TOP + HEIGHT + 140);
+            text_printf(out, "<path class=\"brace\" d=\"M%d %dv5H%dv-5\"/><text x=\"%d\" y=\"%d\" class=\"mid strong\">", began + 3, TOP + HEIGHT + 132, x - 3, (began + x) / 2,
+                        TOP + HEIGHT + 154);
             html_short(out, block, (x - began) / 7 > 4 ? (x - began) / 7 : 4);
             text_puts(out, "</text>");
         }
         if (own && (!block || strcmp(own, block) != 0)) began = x;
         block = own;
         if (i == t->column_count) break;
-        int width = t->columns[i].rest ? REST : COLUMN;
+        int width = column_width(t, i);
         if (t->columns[i].rest) text_printf(out, "<rect class=\"rest\" x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\"/>", x, TOP, width, HEIGHT);
         text_printf(out, "<path class=\"tick\" d=\"M%d %dv%d\"/><text class=\"end\" transform=\"translate(%d %d) rotate(-50)\">", x, TOP, HEIGHT, x + width / 2 + 4, TOP + HEIGHT + 14);
         html_short(out, t->columns[i].name, 21);
         text_puts(out, "<title>");
         html_text(out, t->columns[i].name);
-        text_puts(out, "</title></text>");
+        text_puts(out, "</title></text>\n");
     }
 }
 

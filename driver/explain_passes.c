@@ -180,12 +180,13 @@ static void common(const char *const *a, int n, const char *const *b, int m, boo
     free(longest);
 }
 
-enum { MOST_WORDS = 400 };
+enum { MOST_WORDS = 600 };
 
 static int split_words(Arena *arena, const char *line, const char **words) {
     int count = 0;
     while (*line && count < MOST_WORDS) {
-        size_t space = strspn(line, " "), length = space + strcspn(line + space, " ");
+        size_t space = strspn(line, " "), length = space + strcspn(line + space, " ,();{}");
+        if (length == space && line[length]) length++;   // a mark of its own
         if (count == MOST_WORDS - 1) length = strlen(line);
         words[count++] = arena_strndup(arena, line, length);
         line += length;
@@ -235,18 +236,18 @@ static void plain_line(Text *out, const char *line) {
 }
 
 static void put_listing(Text *out, const Listing *listing, const char *tag) {
-    text_puts(out, "<pre class=\"ir\">");
+    text_puts(out, "<pre class=\"ir\"><code>");
     for (int i = 0; i < listing->count; i++)
         if (tag) marked_line(out, tag, listing->lines[i]);
         else plain_line(out, listing->lines[i]);
-    text_puts(out, "</pre>\n");
+    text_puts(out, "</code></pre>\n");
 }
 
 static void put_changes(Text *out, const Listing *old, const Listing *new) {
     Arena *scratch = arena_new();
     bool *keep_a = ARENA_ARRAY(scratch, bool, old->count), *keep_b = ARENA_ARRAY(scratch, bool, new->count);
     common(old->lines, old->count, new->lines, new->count, keep_a, keep_b);
-    text_puts(out, "<pre class=\"ir\">");
+    text_puts(out, "<pre class=\"ir\"><code>");
     for (int i = 0, j = 0; i < old->count || j < new->count;) {
         int gone = i, come = j;
         while (gone < old->count && !keep_a[gone]) gone++;
@@ -258,7 +259,7 @@ static void put_changes(Text *out, const Listing *old, const Listing *new) {
         for (; j < come; j++) marked_line(out, "ins", new->lines[j]);
         if (i < old->count && j < new->count) plain_line(out, new->lines[j]), i++, j++;
     }
-    text_puts(out, "</pre>\n");
+    text_puts(out, "</code></pre>\n");
     arena_free(scratch);
 }
 
@@ -305,6 +306,36 @@ static const char *pass_meaning(const char *name) {
     return "";
 }
 
+// One function's change: `old` NULL when it is new, `new` NULL when it is gone.
+static void put_change(Text *out, const Listing *old, const Listing *new, bool open) {
+    text_printf(out, "<details%s><summary>", open ? " open=\"open\"" : "");
+    listing_name(out, new ? new : old);
+    text_printf(out, " <small>%s</small></summary>\n", !old ? "new" : !new ? "gone" : "changed");
+    if (old && new) put_changes(out, old, new);
+    else put_listing(out, new ? new : old, new ? "ins" : "del");
+    text_puts(out, "</details>\n");
+}
+
+static bool is_kind(const Listing *listing, const char *kind) { return strcmp(listing->kind, kind) == 0; }
+
+// The changes of kernels, or of everything else. Returns how many there are; `out` NULL: only counts them.
+static int put_kinds(Text *out, Stage *before, Stage *after, bool kernels) {
+    int count = 0;
+    for (int i = 0; i < after->count; i++) {
+        const Listing *new = &after->listings[i], *old = find_listing(before, new->name, new->kind);
+        if (is_kind(new, "kernel") != kernels || (old && old->lines == new->lines)) continue;
+        count++;
+        if (out) put_change(out, old, new, is_kind(new, "func"));
+    }
+    for (int i = 0; i < before->count; i++) {
+        const Listing *old = &before->listings[i];
+        if (is_kind(old, "kernel") != kernels || find_listing(after, old->name, old->kind)) continue;
+        count++;
+        if (out) put_change(out, old, NULL, false);
+    }
+    return count;
+}
+
 static void put_stage(Explain *e, Stage *before, Stage *after) {
     Text *out = e->out, outline = {0};
     bool changed = put_outline(&outline, before, after);
@@ -313,25 +344,11 @@ static void put_stage(Explain *e, Stage *before, Stage *after) {
     text_puts(out, "</small></h3><p>");
     html_text(out, pass_meaning(after->name));
     text_puts(out, "</p>\n");
-    for (int i = 0; changed && i < after->count; i++) {
-        const Listing *new = &after->listings[i], *old = find_listing(before, new->name, new->kind);
-        if (old && old->lines == new->lines) continue;
-        bool block = strcmp(new->kind, "func") == 0;
-        text_printf(out, "<details%s><summary>", block ? " open=\"open\"" : "");
-        listing_name(out, new);
-        text_puts(out, old ? " <small>changed</small></summary>\n" : " <small>new</small></summary>\n");
-        if (old) put_changes(out, old, new);
-        else put_listing(out, new, "ins");
-        text_puts(out, "</details>\n");
-    }
-    for (int i = 0; changed && i < before->count; i++)
-        if (!find_listing(after, before->listings[i].name, before->listings[i].kind)) {
-            text_puts(out, "<details><summary>");
-            listing_name(out, &before->listings[i]);
-            text_puts(out, " <small>gone</small></summary>\n");
-            put_listing(out, &before->listings[i], "del");
-            text_puts(out, "</details>\n");
-        }
+    put_kinds(out, before, after, false);
+    int kernels = put_kinds(NULL, before, after, true);
+    if (kernels > 3) text_printf(out, "<details><summary>%d kernels</summary><div class=\"inner\">\n", kernels);
+    put_kinds(out, before, after, true);
+    if (kernels > 3) text_puts(out, "</div></details>\n");
     text_puts(out, "</div>\n");
     text_free(&outline);
 }

@@ -127,7 +127,7 @@ static void put_table(Explain *e, Point *const *order, int count, double step) {
     for (int i = 0; i < count; i++) {
         const Point *p = order[i];
         text_printf(out, "<tr><td class=\"n\">%d</td><td><span class=\"dot %s\"></span><code>", p->f->id + 1, kernel_class_name(p->f));
-        html_text(out, p->f->func->name);
+        html_short(out, p->f->func->name, 44);
         text_printf(out, "</code></td><td class=\"n\">%d</td><td class=\"n\">", p->work.calls);
         html_bytes(out, p->work.bytes);
         text_puts(out, "</td><td class=\"n\">");
