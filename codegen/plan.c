@@ -241,6 +241,7 @@ Plan *plan_new_tuned(const Module *module, const Target *target, const char *con
     plan->page_bytes = plan_func(plan, module->main)->cache_bytes;
     count_calls(plan, module->main, 1);
     plan_costs(plan);
+    plan->book = NULL;   // is the caller's
     plan_arena(plan);
     return plan;
 }

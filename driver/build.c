@@ -3,6 +3,7 @@
 #include "driver/build.h"
 
 #include "codegen/fat.h"
+#include "driver/tune_db.h"
 #include "passes/passes.h"
 #include "runtime/format.h"
 
@@ -136,7 +137,11 @@ static bool load(Build *build, const char *path, Diags *diags) {
 static bool plan(Build *build, Diags *diags) {
     if (!build_passes(build->model->module, build->options, diags)) return false;
     double began = seconds_now();
-    build->plan = plan_new(build->model->module, build->target, build->model->input_names, build->model->input_defaults, build->model->input_count, diags);
+    TuneBook book;
+    tune_book_open(&book, build->target, build->options, diags);
+    build->plan = plan_new_tuned(build->model->module, build->target, build->model->input_names, build->model->input_defaults, build->model->input_count,
+                                 book.count ? &book.book : NULL, diags);
+    tune_book_close(&book);
     timing(build->options, "plan", began);
     build->parts[build->part_count++] = (BlobPart){SECTION_WEIGHTS, pack_weights, build};
     return build->plan;

@@ -15,7 +15,7 @@ struct Command {
     int (*run)(const Command *command, int argc, char **argv); // argv[0] is the subcommand
 };
 extern const Command import_command, check_command, compile_command, run_command, eval_command, bench_command, explain_command, opt_command,
-    targets_command;
+    targets_command, tune_command;
 
 // ---- options ----------------------------------------------------------------------------------------------------------
 
@@ -53,7 +53,7 @@ typedef struct BuildOptions {
     const char *target, *quantize, *group, *activation_group, *passes, *skip, *print_after;
     bool symmetric, inputs, timing, json; // inputs: of a calibration run
     uint64_t cache_size;
-    bool no_cache, reference;
+    bool no_cache, reference, no_tuning;
     bool several;                // the command takes several targets
     // Called after each pass (with the module as it then is), after the model is read (likewise) and after every other phase (NULL).
     void (*observe)(void *to, const char *phase, double milliseconds, const struct Module *module);

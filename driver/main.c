@@ -6,7 +6,8 @@
 #include <string.h>
 
 static const Command *const commands[] = {&import_command, &check_command, &compile_command, &run_command,
-                                          &eval_command,   &bench_command, &explain_command, &opt_command,     &targets_command};
+                                          &eval_command,   &bench_command, &explain_command, &tune_command,
+                                          &opt_command,    &targets_command};
 
 static const Command *find_command(const char *name) {
     for (size_t i = 0; i < COUNT_OF(commands); i++)

@@ -167,6 +167,7 @@ void build_options_add(Options *options, BuildOptions *build) {
     option_add(options, "--group", OPTION_TEXT, &build->group, "N", "scales of weights are of 32, 64 or 128 elements, or of a channel");
     option_add(options, "--act-group", OPTION_TEXT, &build->activation_group, "N", "scales of activations: 32, 64, 128 or row");
     option_add(options, "--symmetric", OPTION_FLAG, &build->symmetric, NULL, "4-bit weights without a minimum");
+    option_add(options, "--no-tuning", OPTION_FLAG, &build->no_tuning, NULL, "the built-in schedules, whatever tenon tune found");
     pass_options_add(options, build);
 }
 

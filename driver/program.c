@@ -2,6 +2,7 @@
 // read, no compiler loaded. A cold run makes both, leaves them in the cache, and goes on with what it made.
 #include "driver/build.h"
 #include "driver/manifest.h"
+#include "driver/tune_db.h"
 
 #include "codegen/cache.h"
 #include "codegen/link.h"
@@ -242,6 +243,19 @@ static bool cold(Program *program, const Build *build, const char *path, const C
     return done;
 }
 
+// A manifest is named by the key and by what the tuner found: other findings make other code of the same weights.
+static char *manifest_name(const Cache *cache, const Text *key, const Target *target, const BuildOptions *options) {
+    Text what = {0};
+    TuneBook tuning;
+    tune_book_open(&tuning, target, options, NULL);
+    text_add(&what, key->data, key->length);
+    text_printf(&what, "tuning %s\n", tuning.digest);
+    char *name = cache_name(cache, 'm', cache_key(&what), "");
+    text_free(&what);
+    tune_book_close(&tuning);
+    return name;
+}
+
 bool program_open(Program *program, const char *path, const BuildOptions *options, int *code, Diags *diags) {
     *program = (Program){0};
     *code = EXIT_INPUT;
@@ -263,7 +277,7 @@ bool program_open(Program *program, const char *path, const BuildOptions *option
     if (!cache_open(&cache, wanted ? options->cache_size : 0, why, sizeof why)) {
         if (wanted) diag(diags, DIAG_WARNING, NOWHERE, "nothing is cached: %s", why);
     } else if (manifest_key(path, target, options, &key))
-        manifest = cache_name(&cache, 'm', cache_key(&key), "");
+        manifest = manifest_name(&cache, &key, target, options);
     bool done = manifest && !inspecting && warm(program, &cache, manifest, &key);
     program->warm = done;
     if (!done) {
