@@ -48,12 +48,7 @@ static Node *codes_of(Quantize *q, Func *func, Value *x, int *at) {
     return node;
 }
 
-static bool make_int8(Quantize *q, Func *func, int *at) {
-    Node *linear = func->nodes[*at];
-    Node *codes = codes_of(q, func, linear->operands[0], at);
-    if (!codes) return false;
-    Value *operands[] = {codes->results[0], codes->results[1], codes->results[2], linear->operands[1], linear->operands[2]};
-    Node *product = node_insert(func, *at, OP_LINEAR_I8, operands, COUNT_OF(operands), NULL, 0, NULL, linear->loc, q->diags);
+static bool replace(Func *func, Node *linear, Node *product) {
     if (!product) return false;
     product->label = linear->label;
     product->results[0]->name = linear->results[0]->name;
@@ -63,11 +58,47 @@ static bool make_int8(Quantize *q, Func *func, int *at) {
     return true;
 }
 
+static bool make_int8(Quantize *q, Func *func, int *at) {
+    Node *linear = func->nodes[*at];
+    Node *codes = codes_of(q, func, linear->operands[0], at);
+    if (!codes) return false;
+    Value *operands[] = {codes->results[0], codes->results[1], codes->results[2], linear->operands[1], linear->operands[2]};
+    return replace(func, linear, node_insert(func, *at, OP_LINEAR_I8, operands, COUNT_OF(operands), NULL, 0, NULL, linear->loc, q->diags));
+}
+
+// bf16 arithmetic is for targets that have it: x is rounded once, by who makes it.
+static bool becomes_bf16(const Quantize *q, const Node *node) {
+    const Target *target = q->recipe->options->target;
+    if (q->recipe->row->floats != DT_BF16 || !target || !(target->dot_bf16 || target->tile_bf16)) return false;
+    if (node->op != OP_LINEAR || !value_is_weight(node->operands[1]) || node->operands[1]->type.rank != 2) return false;
+    const Class *class = class_of(&q->classes, node->operands[1]);
+    DType to = class_stored(&q->classes, class);
+    return class->linear && !class->other && (to == DT_COUNT ? node->operands[1]->type.dtype : to) == DT_BF16;
+}
+
+static Value *narrowed(Quantize *q, Func *func, Value *x, int *at) {
+    for (int i = 0; i < *at; i++)
+        if (func->nodes[i]->op == OP_NARROW && func->nodes[i]->operands[0] == x) return func->nodes[i]->results[0];
+    const char *name = arena_printf(func->module->arena, "%s.bf16", x->name);
+    Attr type = attr_number("type", DT_BF16);
+    Node *node = node_insert(func, *at, OP_NARROW, &x, 1, &type, 1, &name, func->nodes[*at]->loc, q->diags);
+    *at += node != NULL;
+    return node ? node->results[0] : NULL;
+}
+
+static bool make_bf16(Quantize *q, Func *func, int *at) {
+    Node *linear = func->nodes[*at];
+    Value *x = narrowed(q, func, linear->operands[0], at);
+    if (!x) return false;
+    Value *operands[] = {x, linear->operands[1], linear->operands[2]};
+    return replace(func, linear, node_insert(func, *at, OP_LINEAR_BF16, operands, COUNT_OF(operands), NULL, 0, NULL, linear->loc, q->diags));
+}
+
 static bool rewrite(Quantize *q) {
     for (int f = 0; f < q->module->func_count; f++) {
         Func *func = q->module->funcs[f];
         for (int i = 0; i < func->node_count; i++)
-            if (becomes_int8(q, func->nodes[i]) && !make_int8(q, func, &i)) return false;
+            if (becomes_int8(q, func->nodes[i]) ? !make_int8(q, func, &i) : becomes_bf16(q, func->nodes[i]) && !make_bf16(q, func, &i)) return false;
     }
     return true;
 }
@@ -84,7 +115,7 @@ bool pass_quantize(Module *module, const PassOptions *options, Diags *diags) {
         DType to = class_stored(&q.classes, &q.classes.classes[bindings_weight(q.classes.bindings, weight)]);
         if (to != DT_COUNT) weight->quantize_to = to;
     }
-    bool ok = !recipe.row->codes || rewrite(&q);
+    bool ok = rewrite(&q);
     arena_free(scratch);
     return ok;
 }

@@ -22,7 +22,7 @@ static const RecipeRow recipes[] = {
     {"w8a8", 8, DT_COUNT, 0, true, true, "weights int8 with a scale an output (or --group), activations int8"},
     {"w4a8", 4, DT_COUNT, 4, true, true, "weights 4-bit in groups, activations int8"},
     {"w4a16", 4, DT_COUNT, 4, false, true, "weights 4-bit in groups, float32 arithmetic"},
-    {"bf16", 16, DT_BF16, 0, false, false, "weights bfloat16"},
+    {"bf16", 16, DT_BF16, 0, false, false, "weights bfloat16, and activations where the target multiplies it"},
     {"f16", 16, DT_F16, 0, false, false, "weights binary16"},
 };
 

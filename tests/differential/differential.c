@@ -4,9 +4,12 @@
 //   differential mutations [SEEDS]       every op broken on purpose in turn: each must be caught
 //   differential graphs COUNT [FIRST]    random graphs: interpreter = after each pass = compiled
 //   differential int8 COUNT [FIRST]      the same graphs quantized to w8a8: near the interpreter, and the generic target's bits exactly
+//                                        (QUANT=w4a8, GROUP=64, ACT_GROUP=32: with other formats)
+//   differential bf16 COUNT [FIRST]      quantized to bf16, in the target's own arithmetic
 //
 // Compiled programs run with guard bytes around all they write and NaN in all they have not written, with one thread and three, in a batch, alone, and
 // token by token: all must give the same bits. With TARGET=name another target than this machine's best.
+// A target with matrix tiles runs on a machine without them too, with tiles in plain C (tiles.h).
 #include "cases.h"
 #include "execute.h"
 #include "codegen/codegen.h"
@@ -16,9 +19,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const Target *target, *generic;
+static const Target *target, *generic, *tiles_on;   // tiles_on: what runs here, under tiles in C
 static Coverage coverage;
 static const char *quantize;                  // NULL: as stored
+static bool own_bits;                         // the target's arithmetic is its own: the generic target gives other bits
 static float tolerance = 1e-4f;
 
 typedef struct { float *rows; int count; } Rows;                // [count][width]
@@ -81,14 +85,24 @@ static bool append(void *to, const void *bytes, size_t length) {
     return true;
 }
 
+static void add_file(const char *path, Text *to) {
+    FILE *f = fopen(path, "r");
+    char line[512];
+    while (f && fgets(line, sizeof line, f)) text_puts(to, line);
+    if (f) fclose(f);
+    else fprintf(stderr, "cannot read %s\n", path), exit(1);
+}
+
 static bool compile(const Module *module, const Target *for_target, Compiled *c, Diags *diags) {
     static const char *const names[] = {"tokens"};
     Plan *plan = plan_new(module, for_target, names, NULL, 1, diags);
     if (!plan) return false;
     Text source = {0}, object = {0};
+    bool tiles = tiles_on && for_target->tile_i8;
+    if (tiles) add_file(TILES, &source);
     plan_emit(plan, FLAVOUR_JIT, 1, &source);
     ClangOptions options;
-    target_clang_options(for_target, &options);
+    target_clang_options(tiles ? tiles_on : for_target, &options);
     options.optimization = 1;
     bool ok = plan_pack(plan, append, &c->weights, NULL, NULL, diags) && clang_compile("case.c", source.data, source.length, &options, EMIT_OBJECT, &object, diags);
     if (getenv("KEEP")) {
@@ -166,7 +180,7 @@ static bool near(const float *got, const float *want, int64_t n, Text *why) {
 }
 
 static bool run_passes_each(Module *module, const Script *script, const float *want, int64_t n, int64_t width, bool look, Text *why, Diags *diags) {
-    PassOptions options = {.target = target, .verify = true, .quantize = quantize};
+    PassOptions options = {.target = target, .verify = true, .quantize = quantize, .group = getenv("GROUP"), .activation_group = getenv("ACT_GROUP")};
     if (!look) return run_passes(module, &options, diags);
     for (int p = 0; p < pass_count; p++) {
         options.only = passes[p].name;
@@ -234,7 +248,7 @@ static Verdict differ(Make make, OpId op, uint64_t seed, bool broken, bool thoro
         ok = ok && compile(module, target, &c, diags);
         if (ok && !execute(&c, &script, 1, got)) text_puts(why, "a guard byte changed");
         else if (ok && near(got, want, n, why) && (!thorough || variations(&c, &script, got, n, why)) &&
-                 (!quantize || generic_bits(module, &script, got, n, why, diags)))
+                 (!quantize || own_bits || generic_bits(module, &script, got, n, why, diags)))
             verdict = SAME;
         compiled_free(&c);
         free(want);
@@ -323,7 +337,11 @@ int main(int argc, char **argv) {
     const char *name = getenv("TARGET");
     target = target_find(name ? name : "native", diags);
     generic = target_find("generic", diags);
-    if (!target || !target_runs_here(target)) {
+    if (target && target->tile_i8 && !target_runs_here(target)) {
+        tiles_on = target_find("native", diags);
+        printf("%s does not run here: tiles in C on %s\n", target->name, tiles_on->name);
+    }
+    if (!target || (!tiles_on && !target_runs_here(target))) {
         diags_print(diags, stderr);
         printf("SKIPPED: target %s does not run here\n", name ? name : "native");
         return 77;
@@ -335,10 +353,20 @@ int main(int argc, char **argv) {
     if (!strcmp(what, "mutations")) return run_mutations(count);
     if (!strcmp(what, "graphs")) return run_graphs(count, argc > 3 ? strtoull(argv[3], NULL, 10) : 0) | print_coverage();
     if (!strcmp(what, "int8")) {
-        quantize = "w8a8";
+        quantize = getenv("QUANT") ? getenv("QUANT") : "w8a8";
         tolerance = 0.05f;   // a code of an activation that is rounded the other way
         return run_graphs(count, argc > 3 ? strtoull(argv[3], NULL, 10) : 0);
     }
-    fprintf(stderr, "usage: differential ops [SEEDS] | mutations [SEEDS] | graphs COUNT [FIRST] | int8 COUNT [FIRST]\n");
+    if (!strcmp(what, "bf16")) {
+        if (!target->dot_bf16 && !target->tile_bf16) {
+            printf("SKIPPED: target %s does not multiply bf16\n", target->name);
+            return 77;
+        }
+        quantize = "bf16";
+        own_bits = true;
+        tolerance = 0.05f;   // an x that is rounded the other way
+        return run_graphs(count, argc > 3 ? strtoull(argv[3], NULL, 10) : 0);
+    }
+    fprintf(stderr, "usage: differential ops [SEEDS] | mutations [SEEDS] | graphs COUNT [FIRST] | int8|bf16 COUNT [FIRST]\n");
     return 2;
 }
