@@ -4,6 +4,7 @@
 #define TENON_DRIVER_EXPLAIN_H
 #include "codegen/plan.h"
 #include "driver/build.h"
+#include "runtime/limits.h"
 
 // ---- stages: the graph as each pass left it -----------------------------------------------------------------------------
 
@@ -32,14 +33,12 @@ typedef struct {
 } Scenario;
 enum { SCENARIOS = 3 };
 
-typedef struct { double bytes, operations; int calls; } Work;   // of all calls of a kernel in one step
+// Of all calls of a kernel in one step. Memory: weights and KV cache; rows: operands and results, which may have stayed in a cache.
+typedef struct { double memory, rows, operations; int calls; } Work;
 
 typedef struct {
-    bool here;                 // the limits were measured: the target runs on this machine
-    int threads;
-    double bandwidth;          // bytes a second
-    struct { const char *name; double rate; } peaks[8];   // operations a second, by the name of the program's probe
-    int peak_count;
+    bool here;                 // the limits were measured: the program ran on this machine
+    Limits limits;
     const char *why;           // what was not measured, and why; NULL
     double *seconds[SCENARIOS];      // of each kernel, by id, in one step; NULL: not run
     double step_seconds[SCENARIOS];
@@ -98,8 +97,9 @@ Work *work_of(const Explain *e, const Scenario *scenario);     // of each kernel
 typedef enum { KERNEL_PRODUCT, KERNEL_ATTENTION, KERNEL_OTHER } KernelClass;
 KernelClass kernel_class(const FuncPlan *f);
 const char *kernel_arithmetic(const FuncPlan *f);              // the name of the probe that bounds it
-double peak_of(const Measured *m, const char *arithmetic);     // 0: not measured
-double kernel_bound(const Explain *e, const FuncPlan *f, const Work *work);   // seconds that the measured limits allow at best; 0: unknown
+double work_bytes(const Work *work);
+// Seconds that the measured limits allow at best; 0: unknown. `step_memory`: what the whole step reads of weights and KV cache.
+double kernel_bound(const Explain *e, const FuncPlan *f, const Work *work, double step_memory);
 
 // ---- explain_kernels.c --------------------------------------------------------------------------------------------------------
 

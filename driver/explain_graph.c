@@ -347,7 +347,7 @@ static void draw(const Drawing *d, Text *out) {
     text_printf(out, "<div class=\"wide\"><svg role=\"img\" width=\"%.0f\" height=\"%.0f\" viewBox=\"0 0 %.0f %.0f\"><title>", width + MARGIN, height + MARGIN, width + MARGIN,
                 height + MARGIN);
     html_text(out, d->func->name);
-    text_puts(out, "</title><defs><marker id=\"arrow\" viewBox=\"0 0 8 8\" refX=\"7\" refY=\"4\" markerWidth=\"7\" markerHeight=\"7\" orient=\"auto\"><path class=\"arrow\" d=\"M0 1L8 4L0 7z\"/></marker></defs>\n");
+    text_puts(out, "</title>\n");
     for (int i = 0; i < d->edge_count; i++) draw_edge(d, i, out);
     for (int i = 0; i < d->item_count; i++) draw_item(d, &d->items[i], out);
     for (int i = 0; i < d->edge_count; i++) draw_name(d, i, out);
@@ -377,7 +377,7 @@ void explain_graph(Explain *e) {
     int drawn = 0, blocks = 0;
     section_begin(e, "graph", "What runs: kernels and what flows between them",
                   "A box is a kernel with the operations that were fused into it, and the weights that they read; a line is a value in the arena, a dashed line the KV cache.");
-    text_puts(e->out, "<div class=\"drawings\">\n");
+    text_puts(e->out, "<svg width=\"0\" height=\"0\" class=\"shared\" aria-hidden=\"true\"><defs><marker id=\"arrow\" viewBox=\"0 0 8 8\" refX=\"7\" refY=\"4\" markerWidth=\"7\" markerHeight=\"7\" orient=\"auto\"><path class=\"arrow\" d=\"M0 1L8 4L0 7z\"/></marker></defs></svg>\n<div class=\"drawings\">\n");
     put_func(e, m->main);
     for (int i = m->func_count - 1; i >= 0; i--) {
         if (m->funcs[i]->kernel || m->funcs[i] == m->main) continue;

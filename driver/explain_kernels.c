@@ -35,7 +35,7 @@ static void put_row(Explain *e, const FuncPlan *f, const Work *one) {
     text_puts(out, "</td><td class=\"n\">");
     if (f->cost.operations > 0) html_number(out, f->cost.operations, "");
     else text_puts(out, "–");
-    text_printf(out, "</td><td class=\"n\">%.2f</td></tr>\n", one->bytes > 0 ? one->operations / one->bytes : 0);
+    text_printf(out, "</td><td class=\"n\">%.2f</td></tr>\n", work_bytes(one) > 0 ? one->operations / work_bytes(one) : 0);
 }
 
 static void put_signature(Explain *e, const FuncPlan *f) {

@@ -1,8 +1,8 @@
 // The roofline (Williams, Waterman, Patterson 2009): how many operations a second a kernel may reach at its operations a byte, and what it reached.
 //
-// One picture for each way of running a step. The slope is the measured read bandwidth; each level roof an arithmetic, measured on registers. A
-// filled point is a kernel that ran, a ring one that did not: it lies on its roof. Many small kernels live in the caches while they run, so a point
-// may lie above the slope, which is that of main memory.
+// One picture for each way of running a step. The slopes are measured read bandwidths, of memory and of a cache; each level roof an arithmetic,
+// measured on registers. A filled point is a kernel that ran, a ring one that did not: it lies on its roof. The limit of a kernel in the table is the
+// one that --bench --kernels uses: weights and KV cache from wherever the whole step's fit, operands and results from a cache.
 #include "driver/explain.h"
 
 #include <math.h>
@@ -19,16 +19,16 @@ static double place_y(const Frame *f, double rate) { return TOP + HEIGHT - (log1
 typedef struct { const FuncPlan *f; Work work; double seconds, bound; int rank; } Point;
 
 static double rate_of(const Point *p) { return p->seconds > 0 ? p->work.operations / p->seconds : p->bound > 0 ? p->work.operations / p->bound : 0; }
-static double intensity_of(const Point *p) { return p->work.bytes > 0 ? p->work.operations / p->work.bytes : 0; }
+static double intensity_of(const Point *p) { return work_bytes(&p->work) > 0 ? p->work.operations / work_bytes(&p->work) : 0; }
 static bool drawn(const Point *p) { return rate_of(p) > 0 && intensity_of(p) > 0; }
 
 static Frame frame_of(const Explain *e, const Point *points, int count) {
-    const Measured *m = &e->measured;
+    const Limits *m = &e->measured.limits;
     Frame f = {-1, 3, 9, 11};
     double top = 1;
     for (int i = 0; i < m->peak_count; i++) {
-        if (m->peaks[i].rate > top) top = m->peaks[i].rate;
-        double ridge = ceil(log10(m->peaks[i].rate / m->bandwidth) + 0.3);
+        if (m->peaks[i].operations > top) top = m->peaks[i].operations;
+        double ridge = ceil(log10(m->peaks[i].operations / m->memory) + 0.3);
         if (ridge > f.x1) f.x1 = ridge;
     }
     f.y1 = ceil(log10(top) + 0.1);
@@ -58,25 +58,31 @@ static void draw_axes(const Frame *f, Text *out) {
     text_printf(out, "<text class=\"mid soft\" transform=\"translate(14 %d) rotate(-90)\">operations a second</text>", TOP + HEIGHT / 2);
 }
 
+// A bandwidth: operations a second rise with operations a byte.
+static void draw_slope(const Frame *f, double bandwidth, double top, const char *name, const char *class, Text *out) {
+    if (bandwidth <= 0) return;
+    double from = fmax(pow(10, f->x0), pow(10, f->y0) / bandwidth), to = fmin(pow(10, f->x1), top / bandwidth), at = from * pow(to / from, 0.08);
+    double angle = -atan2((double)HEIGHT / (f->y1 - f->y0), (double)WIDTH / (f->x1 - f->x0)) * 180 / 3.14159265358979;
+    text_printf(out, "<path class=\"%s\" d=\"M%.1f %.1fL%.1f %.1f\"/>", class, place_x(f, from), place_y(f, from * bandwidth), place_x(f, to), place_y(f, to * bandwidth));
+    text_printf(out, "<text class=\"label soft\" transform=\"translate(%.1f %.1f) rotate(%.1f)\">%s: ", place_x(f, at), place_y(f, at * bandwidth) - 7, angle, name);
+    html_bytes(out, bandwidth);
+    text_puts(out, "/s</text>\n");
+}
+
 static void draw_roofs(const Explain *e, const Frame *f, Text *out) {
-    const Measured *m = &e->measured;
-    double top = 0, left = pow(10, f->x0), right = pow(10, f->x1), bottom = pow(10, f->y0);
+    const Limits *m = &e->measured.limits;
+    double top = 0, right = pow(10, f->x1);
     for (int i = 0; i < m->peak_count; i++)
-        if (m->peaks[i].rate > top) top = m->peaks[i].rate;
-    double from = fmax(left, bottom / m->bandwidth), to = fmin(right, top / m->bandwidth);
-    text_printf(out, "<path class=\"roof\" d=\"M%.1f %.1fL%.1f %.1f\"/>", place_x(f, from), place_y(f, from * m->bandwidth), place_x(f, to), place_y(f, to * m->bandwidth));
+        if (m->peaks[i].operations > top) top = m->peaks[i].operations;
+    draw_slope(f, m->memory, top, "memory", "roof", out);
+    draw_slope(f, m->cache[1], top, "cache", "roof second", out);
     for (int i = 0; i < m->peak_count; i++) {
-        double ridge = m->peaks[i].rate / m->bandwidth, y = place_y(f, m->peaks[i].rate);
-        text_printf(out, "<path class=\"roof%s\" d=\"M%.1f %.1fH%d\"/><text class=\"end label\" x=\"%d\" y=\"%.1f\">%s: ", m->peaks[i].rate < top ? " second" : "",
+        double ridge = m->peaks[i].operations / m->memory, y = place_y(f, m->peaks[i].operations);
+        text_printf(out, "<path class=\"roof%s\" d=\"M%.1f %.1fH%d\"/><text class=\"end label\" x=\"%d\" y=\"%.1f\">%s: ", m->peaks[i].operations < top ? " second" : "",
                     place_x(f, fmin(ridge, right)), y, LEFT + WIDTH, LEFT + WIDTH - 4, y - 6, m->peaks[i].name);
-        html_number(out, m->peaks[i].rate, "op/s");
+        html_number(out, m->peaks[i].operations, "op/s");
         text_puts(out, "</text>");
     }
-    double angle = -atan2((double)HEIGHT / (f->y1 - f->y0), (double)WIDTH / (f->x1 - f->x0)) * 180 / 3.14159265358979;
-    double at = from * pow(to / from, 0.10);
-    text_printf(out, "<text class=\"label soft\" transform=\"translate(%.1f %.1f) rotate(%.1f)\">reading memory: ", place_x(f, at), place_y(f, at * m->bandwidth) - 7, angle);
-    html_bytes(out, m->bandwidth);
-    text_puts(out, "/s</text>\n");
 }
 
 static int longer_first(const void *a, const void *b) {
@@ -129,7 +135,7 @@ static void put_table(Explain *e, Point *const *order, int count, double step) {
         text_printf(out, "<tr><td class=\"n\">%d</td><td><span class=\"dot %s\"></span><code>", p->f->id + 1, kernel_class_name(p->f));
         html_short(out, p->f->func->name, 44);
         text_printf(out, "</code></td><td class=\"n\">%d</td><td class=\"n\">", p->work.calls);
-        html_bytes(out, p->work.bytes);
+        html_bytes(out, work_bytes(&p->work));
         text_puts(out, "</td><td class=\"n\">");
         html_number(out, p->work.operations, "");
         text_printf(out, "</td><td class=\"n\">%.2f</td><td class=\"n\">", intensity_of(p));
@@ -153,11 +159,12 @@ static void put_scenario(Explain *e, int scenario) {
     const FuncPlan **kernels = kernels_in_order(e);
     const Work *work = work_of(e, s);
     int count = e->build->plan->kernel_count;
-    double step = m->step_seconds[scenario], bound = 0;
+    double step = m->step_seconds[scenario], bound = 0, memory = 0;
+    for (int i = 0; i < count; i++) memory += work[i].memory;
     Point *points = ARENA_ARRAY(e->arena, Point, count), **order = ARENA_ARRAY(e->arena, Point *, count);
     for (int i = 0; i < count; i++) {
         points[i] = (Point){.f = kernels[i], .work = work[i], .seconds = m->seconds[scenario] ? m->seconds[scenario][i] : 0};
-        points[i].bound = kernel_bound(e, kernels[i], &work[i]);
+        points[i].bound = kernel_bound(e, kernels[i], &work[i], memory);
         bound += points[i].bound;
         order[i] = &points[i];
     }
@@ -190,15 +197,20 @@ static void put_scenario(Explain *e, int scenario) {
 void explain_roofline(Explain *e) {
     const Measured *m = &e->measured;
     section_begin(e, "roofline", "Roofline",
-                  "Left of a ridge a kernel waits for memory, right of it for arithmetic. A point’s area is its share of the step’s time. Kernels whose data stays in the "
-                  "caches may rise above the slope.");
+                  "Left of a ridge a kernel waits for memory, right of it for arithmetic. A point’s area is its share of the step’s time. Kernels whose data stays in a cache "
+                  "may rise above memory’s slope.");
     if (m->here) {
-        text_printf(e->out, "<p class=\"facts\"><span>measured here on <b>%d thread%s</b></span><span>reading memory <b>", m->threads, m->threads == 1 ? "" : "s");
-        html_bytes(e->out, m->bandwidth);
+        const Limits *l = &m->limits;
+        text_printf(e->out, "<p class=\"facts\"><span>measured here on <b>%d thread%s</b></span><span>reading memory <b>", l->threads, l->threads == 1 ? "" : "s");
+        html_bytes(e->out, l->memory);
+        text_puts(e->out, "/s</b></span><span>a cache <b>");
+        html_bytes(e->out, l->cache[1]);
+        text_puts(e->out, "/s</b></span><span>these weights again and again <b>");
+        html_bytes(e->out, l->weights);
         text_puts(e->out, "/s</b></span>");
-        for (int i = 0; i < m->peak_count; i++) {
-            text_printf(e->out, "<span>%s <b>", m->peaks[i].name);
-            html_number(e->out, m->peaks[i].rate, "op/s");
+        for (int i = 0; i < l->peak_count; i++) {
+            text_printf(e->out, "<span>%s <b>", l->peaks[i].name);
+            html_number(e->out, l->peaks[i].operations, "op/s");
             text_puts(e->out, "</b></span>");
         }
         text_puts(e->out, "</p>\n");

@@ -50,9 +50,9 @@ static Work kernel_work(const Explain *e, const Scenario *s, const FuncPlan *f) 
         rows *= f->experts_chosen;
     }
     double seen = f->cost.window > 0 && f->cost.window < s->context && !s->prompt ? f->cost.window : s->context;
-    double bytes = weights + rows * f->cost.row_bytes + f->cost.cache_bytes * seen * s->sequences;
+    double memory = weights + f->cost.cache_bytes * seen * s->sequences;
     double operations = rows * (f->cost.operations + f->cost.cache_operations * attended(e, s, f));
-    return (Work){bytes * f->calls, operations * f->calls, f->calls};
+    return (Work){memory * f->calls, rows * f->cost.row_bytes * f->calls, operations * f->calls, f->calls};
 }
 
 Work *work_of(const Explain *e, const Scenario *scenario) {
@@ -74,15 +74,14 @@ KernelClass kernel_class(const FuncPlan *f) {
 
 const char *kernel_arithmetic(const FuncPlan *f) { return f->kernel->arithmetic ? f->kernel->arithmetic : "f32"; }
 
-double peak_of(const Measured *m, const char *arithmetic) {
-    for (int i = 0; i < m->peak_count; i++)
-        if (strcmp(m->peaks[i].name, arithmetic) == 0) return m->peaks[i].rate;
-    return 0;
-}
+double work_bytes(const Work *work) { return work->memory + work->rows; }
 
-double kernel_bound(const Explain *e, const FuncPlan *f, const Work *work) {
-    const Measured *m = &e->measured;
-    double peak = peak_of(m, kernel_arithmetic(f)), memory = m->bandwidth > 0 ? work->bytes / m->bandwidth : 0;
-    double arithmetic = peak > 0 ? work->operations / peak : 0;
-    return memory > arithmetic ? memory : arithmetic;
+// Weights and KV cache come from wherever the whole step's have room, rows from the nearest cache that holds a call's: as --bench reckons.
+double kernel_bound(const Explain *e, const FuncPlan *f, const Work *work, double step_memory) {
+    const Limits *limits = &e->measured.limits;
+    if (!e->measured.here || work->calls <= 0) return 0;
+    double peak = tn_limits_peak(limits, kernel_arithmetic(f)), read = tn_limits_read(limits, step_memory);
+    double near = tn_limits_read(limits, fmin(work->rows / work->calls, (double)limits->cache_bytes[1]));
+    double memory = read > 0 ? work->memory / read : 0, arithmetic = peak > 0 ? work->operations / peak : 0, rows = near > 0 ? work->rows / near : 0;
+    return fmax(memory, fmax(arithmetic, rows));
 }
