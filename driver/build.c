@@ -1,6 +1,7 @@
 // From a model to a program: model → passes → plan → C → object, and beside it the parts of the blob. What the commands do with the result
 // (run it, link it, print it) is theirs.
 #include "driver/build.h"
+#include "driver/calibrate.h"
 
 #include "codegen/fat.h"
 #include "driver/tune_db.h"
@@ -134,8 +135,8 @@ static bool load(Build *build, const char *path, Diags *diags) {
     return build->model && (build->variant.code_only || collect_parts(build, path, diags));
 }
 
-static bool plan(Build *build, Diags *diags) {
-    if (!build_passes(build->model->module, build->options, diags)) return false;
+static bool plan(Build *build, const char *path, Diags *diags) {
+    if (!build_passes(build->model->module, build->options, diags) || !build_calibrate(build, path, diags)) return false;
     double began = seconds_now();
     TuneBook book;
     tune_book_open(&book, build->target, build->options, diags);
@@ -156,7 +157,7 @@ bool build_load(Build *build, const char *path, const BuildOptions *options, Dia
 
 bool build_open_variant(Build *build, const char *path, const BuildOptions *options, BuildVariant variant, Diags *diags) {
     *build = (Build){.arena = arena_new(), .options = options, .variant = variant};
-    if (load(build, path, diags) && plan(build, diags)) return true;
+    if (load(build, path, diags) && plan(build, path, diags)) return true;
     build_close(build);
     return false;
 }
@@ -184,6 +185,7 @@ bool build_code(const Build *build, EmitKind kind, uint64_t blob_hash, Text *out
 
 void build_close(Build *build) {
     if (build->plan) plan_free(build->plan);
+    calibration_release(build);
     if (build->model) {
         guard_files(build->model->weights, false);
         model_close(build->model);

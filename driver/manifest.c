@@ -3,6 +3,7 @@
 //
 // A file's identity is its size, time of change and inode; a model description is small and often touched, so that it counts by its text.
 #include "driver/manifest.h"
+#include "driver/calibrate.h"
 
 #include "codegen/compile.h"
 
@@ -55,6 +56,7 @@ bool manifest_key(const char *path, const Target *target, const BuildOptions *op
                 options->skip ? options->skip : "");
     text_printf(key, "groups %s %s%s\n", options->group ? options->group : "-", options->activation_group ? options->activation_group : "-",
                 options->symmetric ? " symmetric" : "");
+    if (!calibration_key(options, key)) return false;
     return beside_program(BACKEND_LIBRARY, library, sizeof library) && add_identity(key, library);
 }
 

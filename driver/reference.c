@@ -4,6 +4,7 @@
 // A step knows its model by the blob's weight section, which holds the address of the Reference in this process, and a sequence by its only
 // KV page, which the run time hands out zeroed: the page's first word is then the number of the sequence's state.
 #include "driver/build.h"
+#include "driver/calibrate.h"
 #include "ir/interp.h"
 #include "runtime/format.h"
 
@@ -176,7 +177,7 @@ bool reference_open(Program *program, const char *path, const BuildOptions *opti
     reference->model = reference->build.model;
     program->reference = reference;
     bool passes = options->passes || options->skip || options->quantize; // asked for: the model as they leave it, else as it is written
-    bool done = (!passes || build_passes(reference->model->module, options, diags)) && describe(reference, diags);
+    bool done = (!passes || (build_passes(reference->model->module, options, diags) && build_calibrate(&reference->build, path, diags))) && describe(reference, diags);
     if (done) {
         Build *build = &reference->build;
         build->parts[build->part_count++] = (BlobPart){SECTION_WEIGHTS, pack_address, reference};

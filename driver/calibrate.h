@@ -1,0 +1,43 @@
+// Calibration: the float model reads a text, and what each matrix is multiplied with decides how it is rounded.
+#ifndef TENON_DRIVER_CALIBRATE_H
+#define TENON_DRIVER_CALIBRATE_H
+#include "driver/build.h"
+#include "ir/gptq.h"
+
+// What a calibration run sees of the rows that some matrices share: the second moments.
+typedef struct {
+    int64_t k;
+    int rotation;              // of the matrices: the moments are those of the rotated rows once the run is over
+    GptqBlock *blocks;         // of `k` columns in all; NULL while it is not its turn
+    int block_count;
+    float *rows;               // waiting to be added
+    int row_count;
+    int64_t seen;
+} Moments;
+
+typedef struct {
+    Module *module;            // whose weights are to be rounded, behind the passes
+    const char *path;
+    const BuildOptions *options;
+    Text text;
+    Moments *moments; int moments_count;
+    int *of;                   // of each weight by id: which moments it is multiplied with; -1: none
+    int threads;
+} Calibration;
+
+// calibrate_run.c: which matrices share what they are multiplied with, and a run over the text that fills all moments that have blocks.
+typedef struct CalibrationRun CalibrationRun;
+CalibrationRun *calibration_run_open(Calibration *calibration, Diags *diags);   // fills `of`, `moments` (without blocks)
+bool calibration_run(CalibrationRun *run, Diags *diags);
+void calibration_run_close(CalibrationRun *run);
+
+// Calls work(to, 0 … count-1), each once, from several threads.
+void calibrate_parallel(int threads, int64_t count, void (*work)(void *to, int64_t i), void *to);
+bool calibrated(const Weight *weight);   // it is rounded by calibration
+
+// calibrate.c: sets Weight.quantized of every matrix that the passes quantize to integers. The bytes stay until calibration_release.
+bool build_calibrate(Build *build, const char *path, Diags *diags);
+void calibration_release(Build *build);
+// What a run with --calibrate depends on beside the model: the text itself. False: it cannot be read.
+bool calibration_key(const BuildOptions *options, Text *key);
+#endif
