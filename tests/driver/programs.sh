@@ -70,6 +70,9 @@ ldd toy >said 2>&1; grep -q "not a dynamic executable" said || fail "exe: it is 
 must so "$TENON" compile toy.yaml -o libtoy.so && must so env PKG_CONFIG_PATH=. sh -c "${CC:-cc} -o host '$here/host.c' \$(pkg-config --cflags --libs libtoy)" &&
     must so ./host host.npy && same host.npy cold.npy so
 must obj "$TENON" compile toy.yaml -o toyo.o --json
+must fat "$TENON" compile toy.yaml -o fat --target generic,native && must fat ./fat --tokens 1,2,3 -n 0 --logits fat.npy && same fat.npy cold.npy fat &&
+    must fat env TENON_TARGET=generic ./fat --tokens 1,2,3 -n 0 --logits fat.npy && same fat.npy generic.npy "fat, generic"
+TENON_TARGET=none ./fat --tokens 1 -n 1 >out 2>said; [ $? -eq 2 ] || fail "fat: a target that it has not: exit code"
 archive=$BUILD_DIR/runtime/libtenon_program.a
 [ -e "$archive" ] && must obj "${CC:-cc}" -static -o toyo toyo.o "$archive" -lutf8proc -lgomp -lm && must obj ./toyo --tokens 1,2,3 -n 0 --logits obj.npy &&
     same obj.npy cold.npy obj
