@@ -28,9 +28,9 @@ typedef struct {
 
 #define FIELD(name) #name, offsetof(Schedule, name)
 static const Field fields[] = {
-    {FIELD(row_block), 1, ROW_BLOCK, GROUP_BLOCKS, WHERE_ALWAYS, 5, {16, 32, 48, 64, 96}},
-    {FIELD(panels), 0, MOST_PANELS, GROUP_BLOCKS, WHERE_ALWAYS, 5, {0, 1, 2, 4, 8}},
-    {FIELD(prefetch), 0, MOST_PREFETCH, GROUP_WEIGHTS, WHERE_CODES, 8, {0, 256, 512, 1024, 2048, 3072, 4096, 8192}},
+    {FIELD(row_block), 1, ROW_BLOCK, GROUP_BLOCKS, WHERE_ALWAYS, 4, {32, 48, 64, 96}},
+    {FIELD(panels), 0, MOST_PANELS, GROUP_BLOCKS, WHERE_ALWAYS, 4, {0, 1, 3, 8}},
+    {FIELD(prefetch), 0, MOST_PREFETCH, GROUP_WEIGHTS, WHERE_CODES, 6, {0, 512, 1024, 2048, 4096, 8192}},
     {FIELD(direct_rows), 0, MOST_DIRECT, GROUP_WEIGHTS, WHERE_FLOATS, 3, {0, 1, 4}},
 };
 

@@ -61,6 +61,7 @@ static bool open_kernel(Tune *t, FuncPlan *plan, int most_rows) {
         search_init(s, t->arena, key, g, most_rows);
         if (s->done) continue;
         if (!tune_db_samples(t->db, k->id, g, take_sample, s) || !tune_db_finding(t->db, k->id, g, &k->known[g], &found)) return database_failed(t);
+        if (!k->known[g]) search_judge(s, MOST_SAMPLES);
         if (!k->known[g]) continue;
         s->done = true;
         for (int i = 0; i < s->arm_count; i++)
@@ -93,13 +94,14 @@ static bool all_done(const Tune *t) {
 
 // ---- the program with all forms ----------------------------------------------------------------------------------------------------
 
+// Arms that samples of an earlier run have ruled out are not compiled again.
 static bool add_forms(Tune *t) {
     for (int i = 0; i < t->kernel_count; i++) {
         TuneKernel *k = &t->kernels[i];
         Schedule schedules[SCHEDULE_GROUPS * MAX_ARMS];
         for (int g = 0; g < SCHEDULE_GROUPS; g++)
             for (int a = 1; a < k->searches[g].arm_count; a++) {
-                if (k->searches[g].done && a != k->searches[g].best) continue;
+                if (k->searches[g].done ? a != k->searches[g].best : !k->searches[g].arms[a].alive) continue;
                 schedules[k->forms] = k->searches[g].arms[a].schedule;
                 k->searches[g].arms[a].form = ++k->forms;
             }
@@ -144,9 +146,9 @@ static void show(Tune *t, ScheduleGroup group, int rows, int most) {
             for (int a = 0; a < s->arm_count; a++) done += s->arms[a].at[p].count;
         wanted += search_wanted(s, most);
         for (int p = 0; p < s->points; p++) {
-            double own = s->rows[p] == rows ? search_median(s, 0, p) * t->kernels[i].plan->calls : 0, least = own;
+            double own = s->rows[p] == rows ? search_typical(s, 0, p) * t->kernels[i].plan->calls : 0, least = own;
             for (int a = 1; a < s->arm_count && own > 0; a++) {
-                double other = s->arms[a].alive && s->arms[a].at[p].count > 1 ? search_median(s, a, p) * t->kernels[i].plan->calls : 0;
+                double other = s->arms[a].alive && s->arms[a].at[p].count > 1 ? search_typical(s, a, p) * t->kernels[i].plan->calls : 0;
                 if (other > 0 && other < least) least = other;
             }
             before += own, after += least;
@@ -303,7 +305,7 @@ static void put_difference(const Search *s, Text *out) {
 
 static void put_search(const TuneKernel *k, const Search *s, Text *out) {
     for (int p = 0; p < s->points; p++) {
-        double before = search_median(s, 0, p), after = search_median(s, s->best, p);
+        double before = search_typical(s, 0, p), after = search_typical(s, s->best, p);
         if (!before) continue;
         text_printf(out, "%-40.40s %5d %12.1f %12.1f %7.1f%%", p ? "" : k->plan->name, s->rows[p], before / 1e3, after / 1e3, 100 * (1 - after / before));
         if (p == 0) {
@@ -341,8 +343,8 @@ static void put_json(const Tune *t, Text *out) {
                 json_text(out, t->kernels[i].plan->name);
                 text_puts(out, ", \"shape\": ");
                 json_text(out, t->kernels[i].plan->kernel->schedule_key.shape);
-                text_printf(out, ", \"rows\": %d, \"built_in_us\": %.3f, \"tuned_us\": %.3f, \"finished\": %s, \"schedule\": \"", s->rows[p], search_median(s, 0, p) / 1e3,
-                            search_median(s, s->best, p) / 1e3, s->done ? "true" : "false");
+                text_printf(out, ", \"rows\": %d, \"built_in_us\": %.3f, \"tuned_us\": %.3f, \"finished\": %s, \"schedule\": \"", s->rows[p], search_typical(s, 0, p) / 1e3,
+                            search_typical(s, s->best, p) / 1e3, s->done ? "true" : "false");
                 schedule_text(&s->arms[s->best].schedule, out);
                 text_puts(out, "\"}");
                 any = true;

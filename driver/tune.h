@@ -30,7 +30,7 @@ void search_add(Search *search, int rows, const Schedule *schedule, double ns); 
 int search_next(const Search *search, int rows, int most, unsigned random);
 void search_judge(Search *search, int most);   // gives up arms that lose; sets done and best
 void search_settle(Search *search);            // the best by what there is, for a search that ends early
-double search_median(const Search *search, int arm, int point);   // nanoseconds; 0: no sample
+double search_typical(const Search *search, int arm, int point);   // nanoseconds, without noise; 0: no sample
 int search_wanted(const Search *search, int most);                // samples that are still to be made if no arm is given up
 
 // ---- measuring (tune_run.c) ---------------------------------------------------------------------------------------------------

@@ -1,13 +1,14 @@
 // Deciding which schedule is best from few and noisy samples. All arms are measured in turns, so that a neighbour's burst of work falls on all of
-// them; medians are compared with the built-in arm's, over all sizes of steps of the group; an arm is given up as soon as it loses by more than so few
-// samples leave in doubt. Nothing but samples is state: with those of an earlier run added, a search goes on where it was.
+// them; what is compared is the lower quartile, because noise only adds: where neighbours are quiet half of the time, a median says how busy they were.
+// It is taken as a share of the built-in arm's, the mean over all sizes of steps of the group; an arm is given up as soon as it loses by more than so
+// few samples leave in doubt. Nothing but samples is state: with those of an earlier run added, a search goes on where it was.
 #include "driver/tune.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 static const struct { int samples; double ratio; } stages[] = {{2, 1.25}, {3, 1.12}, {5, 1.06}, {7, 1.03}};
-static const double least_gain = 0.985;   // of the built-in time: less is not told from noise
+static const double least_gain = 0.985, most_loss = 1.02;   // of the built-in time: of all sizes of steps, and of any one
 
 void search_init(Search *search, Arena *arena, const ScheduleKey *key, ScheduleGroup group, int most_rows) {
     Schedule schedules[MAX_ARMS];
@@ -41,14 +42,14 @@ static int by_value(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-double search_median(const Search *search, int arm, int point) {
+double search_typical(const Search *search, int arm, int point) {
     const Samples *s = &search->arms[arm].at[point];
     double sorted[256];
     int n = s->count < (int)COUNT_OF(sorted) ? s->count : (int)COUNT_OF(sorted);
     if (!n) return 0;
     memcpy(sorted, s->ns + s->count - n, sizeof *sorted * (size_t)n);
     qsort(sorted, (size_t)n, sizeof *sorted, by_value);
-    return n % 2 ? sorted[n / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2;
+    return sorted[n / 4];
 }
 
 // Its time as a share of the built-in one's, the mean over the sizes of steps that both were measured in; 1 without any.
@@ -56,7 +57,7 @@ static double score(const Search *search, int arm) {
     double total = 0;
     int count = 0;
     for (int p = 0; p < search->points; p++) {
-        double own = search_median(search, arm, p), built_in = search_median(search, 0, p);
+        double own = search_typical(search, arm, p), built_in = search_typical(search, 0, p);
         if (own > 0 && built_in > 0) total += own / built_in, count++;
     }
     return count ? total / count : 1;
@@ -81,16 +82,23 @@ static int samples_of_all(const Search *search) {
     return least;
 }
 
-static int best_of(const Search *search) {
+// A schedule serves all sizes of steps, so it must not lose in one what it wins in another.
+static bool loses_somewhere(const Search *search, int arm) {
+    for (int p = 0; p < search->points; p++)
+        if (search_typical(search, arm, p) > most_loss * search_typical(search, 0, p)) return true;
+    return false;
+}
+
+static int best_of(const Search *search, bool everywhere) {
     int best = 0;
     for (int i = 1; i < search->arm_count; i++)
-        if (search->arms[i].alive && score(search, i) < score(search, best)) best = i;
+        if (search->arms[i].alive && !(everywhere && loses_somewhere(search, i)) && score(search, i) < score(search, best)) best = i;
     return best;
 }
 
 void search_judge(Search *search, int most) {
     if (search->done) return;
-    int samples = samples_of_all(search), alive = 0, best = best_of(search);
+    int samples = samples_of_all(search), alive = 0, best = best_of(search, false);
     double ratio = 0;
     for (size_t i = 0; i < COUNT_OF(stages); i++)
         if (samples >= stages[i].samples) ratio = stages[i].ratio;
@@ -102,7 +110,7 @@ void search_judge(Search *search, int most) {
 }
 
 void search_settle(Search *search) {
-    int best = best_of(search);
+    int best = best_of(search, true);
     search->done = true;
     search->best = score(search, best) < least_gain ? best : 0;
 }

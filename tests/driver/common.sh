@@ -3,7 +3,7 @@ set -u
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-export XDG_CACHE_HOME=$folder/cache
+export XDG_CACHE_HOME=$folder/cache XDG_DATA_HOME=$folder/data
 cache=$folder/cache/tenon
 cp "$here/toy.yaml" "$folder/"
 cd "$folder" || exit 1
