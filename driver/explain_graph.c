@@ -255,7 +255,7 @@ static void place(Drawing *d) {
             int layer = down ? step : d->layers - 1 - step;
             place_layer(d, row, layer_items(d, layer, row), down);
         }
-    double y = MARGIN, least = 0;
+    double y = MARGIN, least = 1e18;
     for (int layer = 0; layer < d->layers; layer++) {
         double tallest = 0;
         int count = layer_items(d, layer, row);

@@ -17,16 +17,15 @@ const FuncPlan **kernels_in_order(const Explain *e) {
 }
 
 static void put_head(Text *out) {
-    text_puts(out, "<div class=\"wide\"><table id=\"kernel-table\"><thead><tr><th class=\"n\">#</th><th>kernel</th><th>what it computes</th><th class=\"n\">calls a step</th>"
-                   "<th class=\"n\">weights a call</th><th class=\"n\">bytes a row</th><th class=\"n\">operations a row</th><th class=\"n\">operations a byte,<br/>T = 1</th></tr></thead><tbody>\n");
+    text_puts(out, "<div class=\"wide\"><table id=\"kernel-table\"><thead><tr><th class=\"n\">#</th><th>kernel</th><th>in</th><th class=\"n\">calls a step</th>"
+                   "<th class=\"n\">weights a call</th><th class=\"n\">bytes a row</th><th class=\"n\">operations a row</th><th class=\"n\">op a byte, T = 1</th></tr></thead><tbody>\n");
 }
 
 static void put_row(Explain *e, const FuncPlan *f, const Work *one) {
     Text *out = e->out;
     text_printf(out, "<tr><td class=\"n\">%d</td><td><span class=\"dot %s\"></span><a href=\"#kernel-%d\"><code>", f->id + 1, kernel_class_name(f), f->id + 1);
-    html_short(out, f->func->name, 40);
-    text_puts(out, "</code></a></td><td>");
-    html_short(out, plan_describe(e->build->plan, f, e->arena), 80);
+    html_short(out, f->func->name, 48);
+    text_printf(out, "</code></a></td><td>%s", kernel_arithmetic(f));
     text_printf(out, "</td><td class=\"n\">%d</td><td class=\"n\">", f->calls);
     if (f->kernel->weight_bytes > 0) html_bytes(out, f->kernel->weight_bytes);
     else text_puts(out, "–");

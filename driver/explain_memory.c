@@ -124,7 +124,8 @@ static void draw_axis(Text *out, uint64_t total, int right) {
     for (double at = 0; at <= (double)total; at += step) {
         double y = TOP + HEIGHT - at / (double)total * HEIGHT;
         text_printf(out, "<path class=\"grid\" d=\"M%d %.1fH%d\"/><text x=\"%d\" y=\"%.1f\" class=\"end\">", LEFT, y, right, LEFT - 8, y + 4);
-        if (at >= 1 << 20) text_printf(out, "%g MiB", at / (1 << 20));
+        if (at == 0) text_puts(out, "0");
+        else if (at >= 1 << 20) text_printf(out, "%g MiB", at / (1 << 20));
         else text_printf(out, "%g KiB", at / 1024);
         text_puts(out, "</text>");
     }
@@ -225,7 +226,7 @@ static void draw_weights(Explain *e, Arena *arena) {
         text_printf(e->out, "</code></td><td class=\"n\">%d</td><td class=\"n\">", families[i].count);
         html_bytes(e->out, (double)families[i].bytes);
         text_printf(e->out, "</td><td class=\"n\">%.1f\xc2\xa0%%</td><td class=\"bar\"><svg width=\"100%%\" height=\"10\" aria-hidden=\"true\"><rect width=\"%.2f%%\" height=\"10\" rx=\"1\"/></svg></td></tr>\n",
-                    100 * share, 100 * share);
+                    100 * share, 100 * (double)families[i].bytes / (families[0].bytes ? (double)families[0].bytes : 1));
     }
     if (count > MOST) {
         text_printf(e->out, "<tr><td>%d others</td><td></td><td class=\"n\">", count - MOST);
