@@ -66,28 +66,51 @@ static void sampler_pop(Candidate *heap, int count) {
     heap[count - 1] = best;
 }
 
-// The largest in four lanes, then where it stands first. NaN is never larger, and never chosen while there is a number.
+// The largest, and where it stands first. NaN is never larger, and never chosen while there is a number. Logits are read once: the largest of each
+// block goes by in lanes, and only the block that won is looked through again.
 typedef float SamplerLanes __attribute__((vector_size(16)));
 typedef int32_t SamplerMask __attribute__((vector_size(16)));
+enum { SAMPLER_LANES = sizeof(SamplerLanes) / sizeof(float), SAMPLER_CHAINS = 4, SAMPLER_BLOCK = 1024 };
+
+static inline SamplerLanes sampler_more(SamplerLanes most, SamplerLanes x) {
+    SamplerMask more = (SamplerMask)(x > most);
+    return (SamplerLanes)(((SamplerMask)x & more) | ((SamplerMask)most & ~more));
+}
+
+static float sampler_largest(const float *logits) {
+    const SamplerLanes least = {-INFINITY, -INFINITY, -INFINITY, -INFINITY};
+    SamplerLanes most[SAMPLER_CHAINS] = {least, least, least, least}, x;
+    for (int i = 0; i < SAMPLER_BLOCK; i += SAMPLER_CHAINS * SAMPLER_LANES)
+        for (int c = 0; c < SAMPLER_CHAINS; c++) {
+            memcpy(&x, logits + i + c * SAMPLER_LANES, sizeof x);
+            most[c] = sampler_more(most[c], x);
+        }
+    for (int c = 1; c < SAMPLER_CHAINS; c++)
+        most[0] = sampler_more(most[0], most[c]);
+    float largest = -INFINITY;
+    for (int lane = 0; lane < SAMPLER_LANES; lane++)
+        largest = most[0][lane] > largest ? most[0][lane] : largest;
+    return largest;
+}
 
 static int sampler_greedy(const float *logits, int width) {
-    enum { LANES = sizeof(SamplerLanes) / sizeof(float) };
-    SamplerLanes most = {-INFINITY, -INFINITY, -INFINITY, -INFINITY};
-    int i = 0, best = 0;
-    for (; i + LANES <= width; i += LANES) {
-        SamplerLanes x;
-        memcpy(&x, logits + i, sizeof x);
-        SamplerMask more = (SamplerMask)(x > most);
-        most = (SamplerLanes)(((SamplerMask)x & more) | ((SamplerMask)most & ~more));
-    }
     float largest = -INFINITY;
-    for (int lane = 0; lane < LANES; lane++)
-        largest = most[lane] > largest ? most[lane] : largest;
+    int first = 0, i = 0;
+    for (; i + SAMPLER_BLOCK <= width; i += SAMPLER_BLOCK) {
+        float block = sampler_largest(logits + i);
+        if (block > largest) {
+            largest = block;
+            first = i;
+        }
+    }
     for (; i < width; i++)
-        largest = logits[i] > largest ? logits[i] : largest;
-    while (best < width && logits[best] != largest)
-        best++;
-    return best < width ? best : 0;
+        if (logits[i] > largest) {
+            largest = logits[i];
+            first = i;
+        }
+    while (first < width && logits[first] != largest)
+        first++;
+    return first < width ? first : 0;
 }
 
 static void sampler_penalize(float *logits, int width, const int *history, int length, double penalty, unsigned char *seen) {
