@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LEFT = 74, TOP = 18, WIDTH = 780, HEIGHT = 360, RIGHT = 26, BOTTOM = 50 };
+enum { LEFT = 74, TOP = 18, WIDTH = 690, HEIGHT = 360, RIGHT = 124, BOTTOM = 50 };
 
 typedef struct { double x0, x1, y0, y1; } Frame;   // log10 of the axes' ends
 
@@ -77,9 +77,13 @@ static void draw_roofs(const Explain *e, const Frame *f, Text *out) {
     draw_slope(f, m->memory, top, "memory", "roof", out);
     draw_slope(f, m->cache[1], top, "cache", "roof second", out);
     for (int i = 0; i < m->peak_count; i++) {
-        double ridge = m->peaks[i].operations / m->memory, y = place_y(f, m->peaks[i].operations);
-        text_printf(out, "<path class=\"roof%s\" d=\"M%.1f %.1fH%d\"/><text class=\"end label\" x=\"%d\" y=\"%.1f\">%s: ", m->peaks[i].operations < top ? " second" : "",
-                    place_x(f, fmin(ridge, right)), y, LEFT + WIDTH, LEFT + WIDTH - 4, y - 6, m->peaks[i].name);
+        double ridge = m->peaks[i].operations / m->memory, y = place_y(f, m->peaks[i].operations), text = y + 4;
+        for (int k = 0; k < m->peak_count; k++) {   // of two roofs near one another the lower one's words give way
+            double other = place_y(f, m->peaks[k].operations) + 4;
+            if (other < text && text - other < 14) text = other + 14;
+        }
+        text_printf(out, "<path class=\"roof%s\" d=\"M%.1f %.1fH%d\"/><text class=\"soft\" x=\"%d\" y=\"%.1f\">%s ", m->peaks[i].operations < top ? " second" : "",
+                    place_x(f, fmin(ridge, right)), y, LEFT + WIDTH, LEFT + WIDTH + 8, text, m->peaks[i].name);
         html_number(out, m->peaks[i].operations, "op/s");
         text_puts(out, "</text>");
     }
@@ -105,7 +109,7 @@ static void draw_number(double x, double y, double radius, int number, double (*
     }
 }
 
-static void draw_points(const Explain *e, const Frame *f, Point *const *order, int count, double step, Text *out) {
+static void draw_points(const Frame *f, Point *const *order, int count, double step, Text *out) {
     double (*taken)[2] = calloc((size_t)(2 * count + 1), sizeof *taken);
     int taken_count = 0;
     for (int i = 0; i < count; i++) {
@@ -121,7 +125,6 @@ static void draw_points(const Explain *e, const Frame *f, Point *const *order, i
         if (taken) draw_number(x, y, radius, p->f->id + 1, taken, &taken_count, out);
     }
     free(taken);
-    (void)e;
 }
 
 static void put_table(Explain *e, Point *const *order, int count, double step) {
@@ -129,7 +132,7 @@ static void put_table(Explain *e, Point *const *order, int count, double step) {
     bool ran = step > 0;
     text_puts(out, "<div class=\"wide\"><table><thead><tr><th class=\"n\">#</th><th>kernel</th><th class=\"n\">calls</th><th class=\"n\">bytes</th><th class=\"n\">operations</th>"
                    "<th class=\"n\">op a byte</th><th class=\"n\">limit</th>");
-    text_puts(out, ran ? "<th class=\"n\">measured</th><th class=\"n\">of the step</th><th class=\"n\">of the limit</th></tr></thead><tbody>\n" : "</tr></thead><tbody>\n");
+    text_puts(out, ran ? "<th class=\"n\">measured</th><th class=\"n\">of all kernels</th><th class=\"n\">of the limit</th></tr></thead><tbody>\n" : "</tr></thead><tbody>\n");
     for (int i = 0; i < count; i++) {
         const Point *p = order[i];
         text_printf(out, "<tr><td class=\"n\">%d</td><td><span class=\"dot %s\"></span><code>", p->f->id + 1, kernel_class_name(p->f));
@@ -159,13 +162,14 @@ static void put_scenario(Explain *e, int scenario) {
     const FuncPlan **kernels = kernels_in_order(e);
     const Work *work = work_of(e, s);
     int count = e->build->plan->kernel_count;
-    double step = m->step_seconds[scenario], bound = 0, memory = 0;
+    double step = m->step_seconds[scenario], bound = 0, memory = 0, sum = 0;   // sum: of the kernels' times
     for (int i = 0; i < count; i++) memory += work[i].memory;
     Point *points = ARENA_ARRAY(e->arena, Point, count), **order = ARENA_ARRAY(e->arena, Point *, count);
     for (int i = 0; i < count; i++) {
         points[i] = (Point){.f = kernels[i], .work = work[i], .seconds = m->seconds[scenario] ? m->seconds[scenario][i] : 0};
         points[i].bound = kernel_bound(e, kernels[i], &work[i], memory);
         bound += points[i].bound;
+        sum += points[i].seconds;
         order[i] = &points[i];
     }
     qsort(order, (size_t)count, sizeof *order, longer_first);
@@ -187,17 +191,17 @@ static void put_scenario(Explain *e, int scenario) {
         text_printf(e->out, "<div class=\"wide\"><svg class=\"chart\" role=\"img\" aria-label=\"roofline at %s\" viewBox=\"0 0 %d %d\">\n", s->name, width, height);
         draw_axes(&f, e->out);
         draw_roofs(e, &f, e->out);
-        draw_points(e, &f, order, count, step, e->out);
+        draw_points(&f, order, count, sum, e->out);
         text_puts(e->out, "</svg></div>\n");
     }
-    put_table(e, order, count, step);
+    put_table(e, order, count, sum);
     text_puts(e->out, "</div>\n");
 }
 
 void explain_roofline(Explain *e) {
     const Measured *m = &e->measured;
     section_begin(e, "roofline", "Roofline",
-                  "Left of a ridge a kernel waits for memory, right of it for arithmetic. A point’s area is its share of the step’s time. Kernels whose data stays in a cache "
+                  "Left of a ridge a kernel waits for memory, right of it for arithmetic. A point’s area is its share of the kernels’ time. Kernels whose data stays in a cache "
                   "may rise above memory’s slope.");
     if (m->here) {
         const Limits *l = &m->limits;
