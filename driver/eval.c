@@ -7,6 +7,7 @@
 #include "driver/build.h"
 #include "runtime/engine.h"
 
+#include <ctype.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,8 @@ typedef struct {
     int context, limit; // of a window; tokens of the text at most
     int threads;
     bool json;
+    const char *task; // next-word, last-word or NULL
+    bool last_word;
 } Eval;
 
 typedef struct {
@@ -31,6 +34,7 @@ typedef struct {
 typedef struct {
     int64_t tokens, windows, agree;
     double log_likelihood, base_log_likelihood, divergence, worst;
+    int64_t words, right, base_right, lost, won; // of --task; lost: only the base was right
 } Score;
 
 // ---- two models -----------------------------------------------------------------------------------------------------------
@@ -74,11 +78,16 @@ static Softmax softmax_of(const float *row, int width) {
 
 static double log_p(const float *row, const Softmax *s, int id) { return row[id] - s->max - s->log_sum; }
 
-static void score_row(Score *score, const float *row, const float *base, int width, int next) {
+// The likeliest token of each side.
+typedef struct {
+    int own, base;
+} Top;
+
+static Top score_row(Score *score, const float *row, const float *base, int width, int next) {
     Softmax q = softmax_of(row, width);
     score->log_likelihood += log_p(row, &q, next);
     score->tokens++;
-    if (!base) return;
+    if (!base) return (Top){q.top, -1};
     Softmax p = softmax_of(base, width);
     double divergence = 0;
     for (int i = 0; i < width; i++) {
@@ -89,6 +98,7 @@ static void score_row(Score *score, const float *row, const float *base, int wid
     score->divergence += divergence;
     score->worst = divergence > score->worst ? divergence : score->worst;
     score->agree += p.top == q.top;
+    return (Top){q.top, p.top};
 }
 
 // The logits of every row of a window, through one engine. `take` sees them in order of position.
@@ -107,22 +117,78 @@ static bool run_window(Side *side, const int *ids, int count, void (*take)(void 
     return done;
 }
 
+// A word of --task on its way; pending: it ended, and is waited for what follows.
+typedef struct {
+    bool open, pending, right, base_right;
+} Word;
+
 typedef struct {
     Score *score;
     int *ids;
     int count, prefix, width;
     float *base;
     bool store;
+    Word word;
+    Side *side;
+    bool tasked, last_word;
 } Window;
+
+// ---- words ----------------------------------------------------------------------------------------------------------------
+
+static void word_end(Window *window) {
+    Word *word = &window->word;
+    Score *score = window->score;
+    if (word->open) {
+        score->words++;
+        score->right += word->right;
+        score->base_right += word->base_right;
+        score->lost += word->base_right && !word->right;
+        score->won += word->right && !word->base_right;
+    }
+    *word = (Word){0};
+}
+
+// The text that a token adds behind the one before it: alone, some tokenizers would take its blank away.
+static const char *added_text(const Window *window, int position, char *room, size_t size) {
+    char alone[256];
+    const int *ids = window->ids + position;
+    size_t before = position ? tn_decode(window->side->engine, ids - 1, 1, 0, alone, sizeof alone) : 0;
+    size_t whole = position ? tn_decode(window->side->engine, ids - 1, 2, 0, room, size) : tn_decode(window->side->engine, ids, 1, 0, room, size);
+    return before <= whole && before < size ? room + before : "";
+}
+
+// A word is right when each of its tokens is the likeliest. It begins behind a blank, with a letter or digit, and ends before what is none.
+static void word_token(Window *window, int position, Top top) {
+    char room[512];
+    const char *text = added_text(window, position, room, sizeof room);
+    size_t blanks = strspn(text, " \t\r\n");
+    bool letters = isalnum((unsigned char)text[blanks]) || (unsigned char)text[blanks] >= 0x80, line = memchr(text, '\n', blanks) != NULL;
+    Word *word = &window->word;
+    if (word->pending && (line || blanks || letters)) { // --task last-word: only what a line break follows counts
+        word->open = line;
+        word_end(window);
+    }
+    if (blanks || !letters) {
+        if (window->last_word && word->open && !line) word->pending = true, word->open = false;
+        else if (!word->pending) word_end(window);
+        if (blanks && !line && word->pending) word_end(window);
+        if (!blanks || !letters) return;
+        *word = (Word){.open = true, .right = true, .base_right = true};
+    }
+    word->right &= top.own == window->ids[position];
+    word->base_right &= top.base == window->ids[position];
+}
 
 static void take_row(void *to, int position, const float *row) {
     Window *window = to;
     size_t width = (size_t)window->width;
     if (window->store)
         memcpy(window->base + (size_t)position * width, row, width * sizeof *row);
-    else if (position + 1 < window->count && position + 1 >= window->prefix)
-        score_row(window->score, row, window->base ? window->base + (size_t)position * width : NULL, window->width,
-                  window->ids[position + 1]);
+    else if (position + 1 < window->count && position + 1 >= window->prefix) {
+        Top top = score_row(window->score, row, window->base ? window->base + (size_t)position * width : NULL, window->width,
+                            window->ids[position + 1]);
+        if (window->tasked) word_token(window, position + 1, top);
+    }
 }
 
 // The tokens in a window: what both contexts hold, 512 unless --ctx says otherwise.
@@ -146,6 +212,8 @@ static bool score_windows(Window *job, int size, Side *side, Side *base, const I
         done = !base || run_window(base, job->ids, job->count, take_row, job, diags);
         job->store = false;
         done = done && run_window(side, job->ids, job->count, take_row, job, diags);
+        if (job->last_word) job->word = (Word){0};
+        else word_end(job);
         job->score->windows++;
         tn_progress_show(&progress, (uint64_t)(at + length), (uint64_t)text->count);
     }
@@ -156,7 +224,7 @@ static bool score_windows(Window *job, int size, Side *side, Side *base, const I
 static bool score_text(const Eval *eval, Side *side, Side *base, const Ids *text, Score *score, Diags *diags) {
     int size = window_size(eval, side, base), width = tn_width(side->engine);
     tn_failure failure = {0};
-    Window job = {.score = score, .width = width, .ids = calloc((size_t)size + 1, sizeof *job.ids)};
+    Window job = {.score = score, .width = width, .side = side, .tasked = eval->task != NULL, .last_word = eval->last_word, .ids = calloc((size_t)size + 1, sizeof *job.ids)};
     job.base = base ? malloc((size_t)size * (size_t)width * sizeof *job.base) : NULL;
     bool done = job.ids && (job.base || !base);
     if (!done) diag_error(diags, NOWHERE, "no memory for the logits of %d tokens", size);
@@ -185,6 +253,35 @@ static bool encode(const Eval *eval, const Side *side, const Text *text, Ids *id
     return ids->count >= 2;
 }
 
+// How much of the base's right answers is kept, and its 95 % confidence interval (normal approximation over paired words).
+typedef struct {
+    double kept, low, high;
+} Kept;
+
+static Kept kept_of(const Score *score) {
+    double n = (double)score->words, base = (double)score->base_right, difference = (double)(score->won - score->lost);
+    if (base <= 0) return (Kept){1, 0, 1};
+    double changed = (double)(score->won + score->lost), spread = 1.96 * sqrt(fmax(changed - difference * difference / n, 0)) / base;
+    return (Kept){(double)score->right / base, (double)score->right / base - spread, (double)score->right / base + spread};
+}
+
+static void report_task(const Eval *eval, const Score *score, Text *out) {
+    if (!eval->task) return;
+    Kept kept = kept_of(score);
+    double n = score->words ? (double)score->words : 1;
+    if (eval->json) {
+        text_printf(out, ", \"task\": \"%s\", \"words\": %lld, \"accuracy\": %.6g", eval->task, (long long)score->words, (double)score->right / n);
+        if (eval->against)
+            text_printf(out, ", \"base_accuracy\": %.6g, \"lost\": %lld, \"won\": %lld, \"kept\": %.6g, \"kept_low\": %.6g, \"kept_high\": %.6g",
+                        (double)score->base_right / n, (long long)score->lost, (long long)score->won, kept.kept, kept.low, kept.high);
+        return;
+    }
+    text_printf(out, "%-12s %.2f %% of %lld words right\n", eval->task, 100 * (double)score->right / n, (long long)score->words);
+    if (eval->against)
+        text_printf(out, "base         %.2f %% right; %.2f %% of it kept (95 %% confidence: %.2f to %.2f), %lld lost, %lld won\n",
+                    100 * (double)score->base_right / n, 100 * kept.kept, 100 * kept.low, 100 * kept.high, (long long)score->lost, (long long)score->won);
+}
+
 static void report(const Eval *eval, const Side *side, const Score *score, double seconds) {
     Text out = {0};
     double n = (double)score->tokens, perplexity = exp(-score->log_likelihood / n);
@@ -201,6 +298,7 @@ static void report(const Eval *eval, const Side *side, const Score *score, doubl
             text_printf(&out, ", \"base_perplexity\": %.9g, \"kl\": %.9g, \"kl_max\": %.9g, \"top1\": %.9g",
                         exp(-score->base_log_likelihood / n), score->divergence / n, score->worst, (double)score->agree / n);
         }
+        report_task(eval, score, &out);
         text_printf(&out, ", \"seconds\": %.3f}\n", seconds);
     } else {
         text_printf(&out, "tokens       %lld in %lld windows, %.1f tok/s\nperplexity   %.4f\n", (long long)score->tokens,
@@ -209,6 +307,7 @@ static void report(const Eval *eval, const Side *side, const Score *score, doubl
             text_printf(&out, "base         %.4f (%s)\nKL           %.3e mean, %.3e worst\ntop-1        %.3f %% the same\n",
                         exp(-score->base_log_likelihood / n), eval->against, score->divergence / n, score->worst,
                         100.0 * (double)score->agree / n);
+        report_task(eval, score, &out);
     }
     print_out(&out);
     text_free(&out);
@@ -244,6 +343,7 @@ static int run(const Command *command, int argc, char **argv) {
     option_add(&options, "--against", OPTION_TEXT, &eval.against, "MODEL2", "the base: KL divergence and top-1 agreement with it");
     option_add(&options, "--against-reference", OPTION_FLAG, &base_reference, NULL, "the base runs in the reference interpreter");
     option_add(&options, "--against-quant", OPTION_TEXT, &base_quant, "Q", "how the base's weights are stored");
+    option_add(&options, "--task", OPTION_TEXT, &eval.task, "TASK", "next-word: every word of the text; last-word: the last of each line");
     option_add(&options, "--ctx", OPTION_COUNT, &eval.context, "N", "tokens of a window; default 512, or the model's context");
     option_add(&options, "--limit", OPTION_COUNT, &eval.limit, "N", "only the text's first N tokens");
     option_add(&options, "--threads", OPTION_COUNT, &eval.threads, "N", "threads; default: the CPUs this process may use");
@@ -252,6 +352,8 @@ static int run(const Command *command, int argc, char **argv) {
     option_add(&options, "--json", OPTION_FLAG, &eval.json, NULL, "one JSON object");
     int code = options_parse(&options, argc, argv);
     if (code >= 0) return code;
+    eval.last_word = eval.task && strcmp(eval.task, "last-word") == 0;
+    if (eval.task && !eval.last_word && strcmp(eval.task, "next-word") != 0) return usage_error(command, "--task is next-word or last-word, not '%s'", eval.task);
     if (!eval.text) return usage_error(command, "--text FILE is missing");
     if ((base_reference || base_quant) && !eval.against) eval.against = eval.model;
     eval.base = eval.build;
@@ -277,7 +379,8 @@ const Command eval_command = {
     "perplexity; KL divergence and top-1 agreement with another model",
     "Scores a text, teacher-forced, in windows of the context. With --against, both models see the same tokens: KL(base || model) in nats "
     "and how\n"
-    "often the likeliest token is the same; the base is MODEL2, its weights as stored unless --against-quant says otherwise.",
+    "often the likeliest token is the same; the base is MODEL2, its weights as stored unless --against-quant says otherwise. --task counts words of "
+    "the\ntext as answers: right when each token of the word is the likeliest; and how much of the base's right answers is kept.",
     "  tenon eval smollm2.gguf --text book.txt --limit 4096\n"
     "  tenon eval smollm2.gguf --quant w8a8 --against smollm2.gguf --text book.txt\n      what quantizing costs\n"
     "  tenon eval smollm2.gguf --against-reference --text book.txt --limit 512\n      compiled code against the reference interpreter\n",
