@@ -65,10 +65,9 @@ const char *variant_symbol(const Target *target, Arena *arena) {
 
 // ---- one blob -------------------------------------------------------------------------------------------------------
 
-static bool same_bytes(const void *a, const void *b, Type type, DType dtype) {
+static bool same_data(const Weight *a, const Weight *b) {
     uint64_t bytes;
-    type.dtype = dtype;
-    return a == b || (a && b && type_bytes(&type, &bytes) && memcmp(a, b, bytes) == 0);
+    return a->data == b->data || (a->data && b->data && type_bytes(&a->type, &bytes) && memcmp(a->data, b->data, bytes) == 0);
 }
 
 static bool same_type(const Type *a, const Type *b) {
@@ -81,13 +80,13 @@ static bool same_column_scale(const Weight *a, const Weight *b) {
            (a->column_scale && b->column_scale && memcmp(a->column_scale, b->column_scale, columns * sizeof *a->column_scale) == 0);
 }
 
-// What of two weights differs; NULL: nothing.
+// What of two weights differs; NULL: nothing. (How calibration rounded them is known to the first alone, which packs for all.)
 static const char *difference(const Weight *a, const Weight *b) {
     if (strcmp(a->name, b->name) != 0) return "order";
     if (!same_type(&a->type, &b->type)) return "type";
     if (a->layout != b->layout) return "layout";
-    if (a->quantize_to != b->quantize_to || !same_bytes(a->quantized, b->quantized, a->type, a->quantize_to)) return "quantization";
-    if (a->rotate != b->rotate || !same_column_scale(a, b) || !same_bytes(a->data, b->data, a->type, a->type.dtype)) return "values";
+    if (a->quantize_to != b->quantize_to) return "quantization";
+    if (a->rotate != b->rotate || !same_column_scale(a, b) || !same_data(a, b)) return "values";
     return NULL;
 }
 

@@ -4,6 +4,7 @@
 #include "codegen/elf.h"
 #include "codegen/fat.h"
 #include "codegen/link.h"
+#include "codegen/plan.h"
 #include "codegen/spawn.h"
 #include "codegen/targets/targets.h"
 #include "runtime/blob.h"
@@ -409,9 +410,38 @@ static void targets_are_listed(void **state) {
     diags_free(diags);
 }
 
+// Two plans that pack one weight differently are refused, with the weight's name and what differs.
+static void plans_must_agree(void **state) {
+    (void)state;
+    Diags *diags = diags_new();
+    Text said = {0};
+    Weight a = {.name = "wq", .type = {.dtype = DT_F32, .rank = 1, .dims = {8}}, .quantize_to = DT_COUNT, .layout = LAYOUT_ROWS}, b = a;
+    Weight *one[] = {&a}, *two[] = {&b};
+    Module m = {.weights = one, .weight_count = 1}, n = {.weights = two, .weight_count = 1};
+    uint64_t at = 64, there = 64;
+    Plan p = {.module = &m, .target = target_find("x86-64-v4", diags), .offset = &at, .weights_bytes = 4096};
+    Plan q = {.module = &n, .target = target_find("x86-64-v3", diags), .offset = &there, .weights_bytes = 4096};
+    assert_true(plans_agree(&p, &q, diags));
+    b.quantize_to = DT_BF16;
+    assert_false(plans_agree(&p, &q, diags));
+    b = a, b.layout = LAYOUT_PANELS;
+    assert_false(plans_agree(&p, &q, diags));
+    b = a, there = 128;
+    assert_false(plans_agree(&p, &q, diags));
+    there = at, q.weights_bytes = 8192;
+    assert_false(plans_agree(&p, &q, diags));
+    diags_text(diags, &said);
+    assert_non_null(strstr(said.data, "x86-64-v4 and x86-64-v3 cannot share one file of weights: the quantization of wq differs"));
+    assert_non_null(strstr(said.data, "the layout of wq differs"));
+    assert_non_null(strstr(said.data, "the place of wq differs"));
+    assert_non_null(strstr(said.data, "the size of the weights differs"));
+    text_free(&said);
+    diags_free(diags);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(targets_say_what_they_need), cmocka_unit_test(targets_are_listed),
+        cmocka_unit_test(targets_say_what_they_need), cmocka_unit_test(targets_are_listed), cmocka_unit_test(plans_must_agree),
         cmocka_unit_test(targets_are_named),        cmocka_unit_test(jit_runs),
         cmocka_unit_test(shared_object_runs),       cmocka_unit_test(clang_reports),
         cmocka_unit_test(clang_in_threads),         cmocka_unit_test(emits_every_kind),
