@@ -118,10 +118,12 @@ TN_INLINE void tn_codes_open(tn_codes f, tn_u8 *to, const tn_u8 *w, int first, i
 }
 TN_INLINE void tn_codes_tiles(tn_codes f, float *acc, long ldacc, const tn_code_rows *x, int rows, const tn_u8 *w, const tn_u8 *open, int first, int last, long ahead) {
     int r = 0;
+#ifdef TN_HAVE_DOT_U8S8   // else sixteen lanes are many registers: a row at a time
     for (; rows - r >= 6; r += 6, ahead = 0) tn_codes_tile(f, acc, ldacc, x, r, w, open, first, last, ahead, 6);
     if (rows - r >= 4) { tn_codes_tile(f, acc, ldacc, x, r, w, open, first, last, ahead, 4); r += 4; ahead = 0; }
     if (rows - r >= 2) { tn_codes_tile(f, acc, ldacc, x, r, w, open, first, last, ahead, 2); r += 2; ahead = 0; }
-    if (rows - r >= 1) tn_codes_tile(f, acc, ldacc, x, r, w, open, first, last, ahead, 1);
+#endif
+    TN_NO_UNROLL for (; r < rows; r++, ahead = 0) tn_codes_tile(f, acc, ldacc, x, r, w, open, first, last, ahead, 1);
 }
 // What is constant along k: applied at the end.
 TN_INLINE void tn_codes_finish(tn_codes f, float *acc, long ldacc, const tn_code_rows *x, int rows, const tn_u8 *w) {

@@ -655,3 +655,45 @@ Module *graph_module(Arena *arena, uint64_t seed, Coverage *coverage, Diags *dia
     } else finish(&g, 1 + below(&g, 5), chance(&g, 15) ? sequences[below(&g, 3)] : OP_COUNT);
     return end(&g, diags);
 }
+
+// ---- products of int8 codes ------------------------------------------------------------------------------------------------------------
+
+// One product of x, in groups of `group` (0: whole rows), with a weight of this type; NULL when the groups do not fit.
+static Value *product_of(Gen *g, Value *x, DType type, int64_t outputs, int64_t group) {
+    GroupedFormat f = {0};
+    int64_t k = x->type.dims[1], dims[] = {outputs, k}, x_group = group ? group : k;
+    if (dtype_info[type].block && k % dtype_info[type].block) return NULL;
+    int64_t w_group = grouped_format(type, &f) ? f.group : k, sums = w_group < x_group ? w_group : x_group;
+    if (x_group % w_group && w_group % x_group) return NULL;
+    Attr a[] = {attr_number("group", (double)group), attr_number("sums", sums < k ? (double)sums : 0)};
+    Node *q = node(g, OP_QUANTIZE_ROWS, &x, 1, a, 2);
+    if (!q) return NULL;
+    Weight *w = weight(g, shape(type == DT_W8 ? DT_F32 : type, 2, dims));
+    if (type == DT_W8) w->quantize_to = DT_W8;
+    Value *operands[] = {q->results[0], q->results[1], q->results[2], func_weights(g->func, &w, 0), chance(g, 50) ? vector(g, outputs) : NULL};
+    Node *product = node(g, OP_LINEAR_I8, operands, 5, NULL, 0);
+    return product ? product->results[0] : NULL;
+}
+
+enum { PRODUCT_SHAPES = 10 };
+
+Module *product_module(Arena *arena, uint64_t seed, Diags *diags) {
+    static const DType types[] = {DT_W8, DT_Q8_0, DT_Q4_0, DT_Q4_1, DT_Q5_0, DT_Q5_1, DT_Q2_K, DT_Q3_K, DT_Q4_K, DT_Q5_K, DT_Q6_K, DT_W8G64, DT_W8G128, DT_W4G64, DT_W4G128,
+                                  DT_W4MG64, DT_W4MG128};
+    static const struct { int k, outputs, group; } shapes[PRODUCT_SHAPES] = {{256, 65, 0}, {256, 17, 16}, {256, 66, 32}, {512, 5, 64}, {512, 3, 128}, {768, 1, 256},
+                                                                             {96, 63, 32}, {100, 70, 0}, {320, 33, 32}, {576, 15, 64}};
+    Gen g;
+    begin(&g, arena, seed, NULL, diags);
+    int64_t k = shapes[seed % PRODUCT_SHAPES].k, outputs = shapes[seed % PRODUCT_SHAPES].outputs;
+    Type table = {.dtype = DT_F32, .rank = 2, .dims = {VOCABULARY, k}};
+    Value *operands[] = {g.func->inputs[0], param(&g, table, 0)}, *x = node(&g, OP_EMBEDDING, operands, 2, NULL, 0)->results[0], *parts[COUNT_OF(types)];
+    int count = 0;
+    for (size_t t = 0; t < COUNT_OF(types); t++) {
+        Value *y = product_of(&g, x, types[t], outputs, shapes[seed % PRODUCT_SHAPES].group);
+        if (y) parts[count++] = y;
+    }
+    if (!count) return NULL;
+    Value *result = count > 1 ? node(&g, OP_CONCAT, parts, count, NULL, 0)->results[0] : parts[0];
+    func_return(g.func, &result, 1);
+    return end(&g, diags);
+}

@@ -16,4 +16,6 @@ typedef struct {
 // One op (seeded); `broken`: its results are changed a little, as a wrong implementation would. NULL when the op is no case of its own.
 Module *case_module(Arena *arena, OpId op, uint64_t seed, bool broken, Coverage *coverage, Diags *diags);
 Module *graph_module(Arena *arena, uint64_t seed, Coverage *coverage, Diags *diags);
+// Products of int8 codes with a weight of each integer type that suits the seed's shape and groups, side by side.
+Module *product_module(Arena *arena, uint64_t seed, Diags *diags);
 #endif
