@@ -191,8 +191,6 @@ const char *c_type(DType type) { return type == DT_F32 ? "float" : type == DT_I3
 
 uint64_t row_bytes(const Type *type) { return (uint64_t)type_row_elements(type) * (type->dtype == DT_BOOL || type->dtype == DT_I8 ? 1 : type->dtype == DT_BF16 ? 2 : 4); }
 
-DType cache_storage(const Type *cache) { return cache->rank > 3 ? (DType)cache->dims[3] : DT_F32; }
-
 uint64_t cache_bytes(const Type *cache) {
     DType storage = cache_storage(cache);
     uint64_t elements = (uint64_t)cache->dims[1] + (uint64_t)round_up(cache->dims[2], 16), scales = storage == DT_I8 ? 2 * sizeof(float) : 0;

@@ -189,7 +189,6 @@ static inline int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to
 const char *c_type(DType type);                                    // float, int, signed char, tn_u8
 uint64_t row_bytes(const Type *type);                              // of one row of a value, as it lies in the arena
 uint64_t cache_bytes(const Type *cache);                           // of a cache's share of a KV page
-DType cache_storage(const Type *cache);                            // in what it keeps keys and values: f32, f16, bf16 or i8
 const Value *through_reshape(const Value *value);                  // what a chain of reshapes renames
 bool kernel_panel(const Kernel *k, int param, PanelLayout *out);   // how a parameter's panels lie
 

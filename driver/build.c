@@ -32,6 +32,7 @@ const Target *build_target(const BuildOptions *options, Diags *diags) {
 static PassOptions pass_options(const BuildOptions *options, const Target *target) {
     return (PassOptions){.target = target,
                          .quantize = options->quantize,
+                         .kv = options->kv,
                          .group = options->group,
                          .activation_group = options->activation_group,
                          .symmetric = options->symmetric,
@@ -84,6 +85,7 @@ static void describe(Build *build, const char *path) {
     snprintf(context, sizeof context, "%lld", (long long)model->context);
     add_record(meta, "name", model->name);
     add_record(meta, "context", context);
+    add_record(meta, "kv", build->options->kv ? build->options->kv : "f32");
     add_record(meta, "chat.begin", model->chat_begin);
     add_record(meta, "chat.system", model->chat_system);
     add_record(meta, "chat.user", model->chat_user);

@@ -50,6 +50,7 @@ void command_help(const Options *options, FILE *to);
 
 // How a model becomes code: the options of every command that compiles.
 typedef struct BuildOptions {
+    const char *kv;
     const char *target, *quantize, *group, *activation_group, *calibrate, *passes, *skip, *print_after;
     bool symmetric, inputs, timing, json; // inputs: of a calibration run
     uint64_t cache_size;

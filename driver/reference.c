@@ -176,7 +176,7 @@ bool reference_open(Program *program, const char *path, const BuildOptions *opti
     }
     reference->model = reference->build.model;
     program->reference = reference;
-    bool passes = options->passes || options->skip || options->quantize; // asked for: the model as they leave it, else as it is written
+    bool passes = options->passes || options->skip || options->quantize || options->kv; // asked for: the model as they leave it, else as it is written
     bool done = (!passes || (build_passes(reference->model->module, options, diags) && build_calibrate(&reference->build, path, diags))) && describe(reference, diags);
     if (done) {
         Build *build = &reference->build;

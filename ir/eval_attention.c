@@ -45,6 +45,19 @@ static float *grown(float *values, int64_t capacity, int64_t width) {
     return values;
 }
 
+// One head's n elements as the cache keeps them; int8: codes times one scale.
+static void keep(float *x, int64_t n, DType storage) {
+    float largest = 0;
+    for (int64_t i = 0; i < n && storage == DT_I8; i++) largest = fmaxf(largest, fabsf(x[i]));
+    float scale = largest / 127, inverse = largest > 1e-36f ? 127 / largest : 0;
+    for (int64_t i = 0; i < n; i++) {
+        uint16_t half = storage == DT_F16 ? f32_to_f16(x[i]) : f32_to_bf16(x[i]);
+        if (storage == DT_F16) x[i] = f16_to_f32(half);
+        if (storage == DT_BF16) dequantize_row(DT_BF16, &half, &x[i], 1);
+        if (storage == DT_I8) x[i] = rintf(x[i] * inverse) * scale;
+    }
+}
+
 static bool write_entry(Eval *eval, Cache *cache, CacheSequence *sequence, int64_t position, const float *k, const float *v) {
     int64_t k_width = cache->kv_heads * cache->k_dims, v_width = cache->kv_heads * cache->v_dims;
     if (position < 0 || position > sequence->length)
@@ -56,6 +69,11 @@ static bool write_entry(Eval *eval, Cache *cache, CacheSequence *sequence, int64
     }
     memcpy(sequence->k + position * k_width, k, sizeof *k * (size_t)k_width);
     if (v) memcpy(sequence->v + position * v_width, v, sizeof *v * (size_t)v_width);
+    DType storage = eval->node->op == OP_CACHE_WRITE ? cache_storage(&eval->node->results[0]->type) : DT_F32;
+    for (int64_t h = 0; h < cache->kv_heads && storage != DT_F32; h++) {
+        keep(sequence->k + position * k_width + h * cache->k_dims, cache->k_dims, storage);
+        if (v) keep(sequence->v + position * v_width + h * cache->v_dims, cache->v_dims, storage);
+    }
     sequence->length = position + 1;
     return true;
 }

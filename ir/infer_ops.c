@@ -200,13 +200,26 @@ void infer_ATTENTION(Infer *infer) {
     attention_result(infer, 0, &cache, 3, 4);
 }
 
+static DType kv_storage(const Node *node) {
+    const char *kv = node_attr(node, "kv")->text;
+    return strcmp(kv, "int8") == 0 ? DT_I8 : dtype_parse(kv);
+}
+
+static bool cache_valid(const Type *type) {
+    DType storage = cache_storage(type);
+    return type->dtype == DT_CACHE && (type->rank == 3 || (type->rank == 4 && (storage == DT_F16 || storage == DT_BF16 || storage == DT_I8)));
+}
+
 void infer_CACHE_WRITE(Infer *infer) {
     Type cache;
-    if (cache_type(infer, 0, 1, &cache)) infer_result(infer, cache);
+    if (!cache_type(infer, 0, 1, &cache)) return;
+    DType storage = kv_storage(infer->node);
+    if (storage != DT_F32) cache.dims[cache.rank++] = storage;
+    infer_result(infer, cache);
 }
 
 void infer_ATTEND(Infer *infer) {
-    if (infer->in[1].dtype != DT_CACHE || infer->in[1].rank != 3) infer_error(infer, "cache must be the result of cache_write");
+    if (!cache_valid(&infer->in[1])) infer_error(infer, "cache must be the result of cache_write");
     else attention_result(infer, 0, &infer->in[1], 2, 3);
 }
 

@@ -27,7 +27,7 @@ typedef enum {
 #define DTYPE(id, name, block, bytes, meaning) DT_##id,
 #include "ir/dtypes.def"
 #undef DTYPE
-    DT_CACHE,   // stands for a KV cache between cache_write and attend; dims: kv_heads, a key's size, a value's size
+    DT_CACHE,   // stands for a KV cache between cache_write and attend; dims: kv_heads, a key's size, a value's size, then, unless it is f32, the DType it keeps
     DT_COUNT
 } DType;
 
@@ -44,7 +44,8 @@ bool type_equal(const Type *a, const Type *b);
 int64_t type_row_elements(const Type *type);   // product of the sizes after a symbolic first one (of all, when there is none)
 // Bytes of a tensor whose shape is constant, rows of blocks included; false when it overflows or the last dimension is no multiple of the block.
 bool type_bytes(const Type *type, uint64_t *bytes);
-void type_text(const Type *type, Text *out);   // f32[T, 576]
+void type_text(const Type *type, Text *out);   // f32[T, 576]; cache[3, 64, 64, f16]
+DType cache_storage(const Type *cache);        // what a cache keeps keys and values as: f32, f16, bf16, or int8 with a scale a token and head: i8
 
 // How a weight lies in the blob. The layout pass decides; codegen's packer and kernels both read it from here.
 typedef enum {

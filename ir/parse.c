@@ -197,7 +197,10 @@ static bool expect_large(Parser *p, int64_t *value) { return expect_int(p, 0, (i
 
 // ---- types and attributes -----------------------------------------------------------------------------------------------
 
-static bool parse_sizes(Parser *p, int64_t *sizes, int limit, int *count) {
+static bool parse_dtype(Parser *p, DType *dtype);
+
+// `storage`: the fourth is a type.
+static bool parse_sizes(Parser *p, int64_t *sizes, int limit, int *count, bool storage) {
     *count = 0;
     if (!expect_mark(p, '[')) return false;
     while (!is_mark(p, ']')) {
@@ -207,7 +210,11 @@ static bool parse_sizes(Parser *p, int64_t *sizes, int limit, int *count) {
         if (accept_word(p, "T")) *size = DIM_T;
         else if (accept_word(p, "S")) *size = DIM_S;
         else if (accept_word(p, "R")) *size = DIM_R;
-        else if (!expect_int(p, 1, (int64_t)MAX_ELEMENTS, size)) return false;
+        else if (storage && *count == 3 && p->token.kind == T_WORD) {
+            DType dtype;
+            if (!parse_dtype(p, &dtype)) return false;
+            *size = dtype;
+        } else if (!expect_int(p, 1, (int64_t)MAX_ELEMENTS, size)) return false;
         ++*count;
     }
     read_token(p);
@@ -226,7 +233,7 @@ static bool parse_dtype(Parser *p, DType *dtype) {
 static bool parse_type(Parser *p, Type *type, bool weight) {
     *type = (Type){0};
     Token at = p->token;
-    if (!parse_dtype(p, &type->dtype) || !parse_sizes(p, type->dims, MAX_RANK, &type->rank)) return false;
+    if (!parse_dtype(p, &type->dtype) || !parse_sizes(p, type->dims, MAX_RANK, &type->rank, type->dtype == DT_CACHE)) return false;
     if (type_valid(type, weight)) return true;
     return fail_at(p, &at,
                    weight ? "a weight's sizes must be constant and their product at most 2^44"
@@ -256,7 +263,7 @@ static bool parse_attr_value(Parser *p, const AttrSpec *spec, Attr *attr) {
         attr->number = dtype;
         return true;
     case 'e': return (attr->text = expect(p, T_WORD, "a name")) != NULL;
-    case 's': return parse_sizes(p, attr->sizes, (int)COUNT_OF(attr->sizes), &attr->size_count);
+    case 's': return parse_sizes(p, attr->sizes, (int)COUNT_OF(attr->sizes), &attr->size_count, false);
     case 'g': {
         const char *name = expect(p, T_GLOBAL, "a function's @name");
         if (!name) return false;

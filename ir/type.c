@@ -67,10 +67,13 @@ void type_text(const Type *type, Text *out) {
     text_printf(out, "%s[", (unsigned)type->dtype < DT_COUNT ? dtype_info[type->dtype].name : "?");
     for (int i = 0; i < type->rank; i++) {
         if (i) text_puts(out, ", ");
-        dim_text(type->dims[i], out);
+        if (type->dtype == DT_CACHE && i == 3 && (uint64_t)type->dims[i] < DT_COUNT) text_puts(out, dtype_info[type->dims[i]].name);
+        else dim_text(type->dims[i], out);
     }
     text_puts(out, "]");
 }
+
+DType cache_storage(const Type *cache) { return cache->rank > 3 ? (DType)cache->dims[3] : DT_F32; }
 
 void number_text(double value, Text *out) {
     char text[40];

@@ -1,7 +1,8 @@
 // Lowers `attention` to `cache_write` and `attend`.
 //
 // Requires nothing. Afterwards no `attention` is left: the keys and values of this step go into the cache first, then the queries attend over
-// all that the cache holds, so a step of many tokens and a step of one are the same computation. The scale is explicit.
+// all that the cache holds, so a step of many tokens and a step of one are the same computation. The scale is explicit, as is what the
+// cache keeps: keys and values are rounded to `--kv` as they are written.
 #include "passes/passes.h"
 #include "passes/rewrite.h"
 
@@ -9,12 +10,12 @@
 
 bool pass_attention(Module *module, const PassOptions *options, Diags *diags);
 
-static bool lower(Func *func, int at, Diags *diags) {
+static bool lower(Func *func, int at, const char *kv, Diags *diags) {
     Node *node = func->nodes[at];
     Value *q = node->operands[0], *k = node->operands[1], *v = node->operands[2];
-    Attr v_dims = *node_attr(node, "v_dims");
+    Attr kept[] = {*node_attr(node, "v_dims"), attr_text("kv", kv)};
     const char *cache_name[] = {"cache"};
-    Node *write = node_insert(func, at, OP_CACHE_WRITE, (Value *[]){k, v}, 2, &v_dims, 1, cache_name, node->loc, diags);
+    Node *write = node_insert(func, at, OP_CACHE_WRITE, (Value *[]){k, v}, 2, kept, COUNT_OF(kept), cache_name, node->loc, diags);
     if (!write) return false;
     double scale = node_number(node, "scale");
     if (scale == 0) scale = 1 / sqrt((double)k->type.dims[k->type.rank - 1]);
@@ -31,11 +32,11 @@ static bool lower(Func *func, int at, Diags *diags) {
 }
 
 bool pass_attention(Module *module, const PassOptions *options, Diags *diags) {
-    (void)options;
+    const char *kv = options->kv ? options->kv : "f32";
     for (int f = 0; f < module->func_count; f++) {
         Func *func = module->funcs[f];
         for (int i = 0; i < func->node_count; i++)
-            if (func->nodes[i]->op == OP_ATTENTION && !lower(func, i, diags)) return false;
+            if (func->nodes[i]->op == OP_ATTENTION && !lower(func, i, kv, diags)) return false;
     }
     return true;
 }

@@ -7,6 +7,7 @@
 typedef struct {
     const Target *target;
     const char *quantize;         // --quant: as-stored (NULL means that), w8a8, f16, bf16 …
+    const char *kv;               // --kv: f32 (NULL means that), f16, bf16, int8: what the KV cache keeps
     const char *group;            // --group: 32, 64, 128 or channel; NULL: as the recipe has it
     const char *activation_group; // --act-group: 32, 64, 128 or row; NULL: as suits each product
     bool symmetric;               // --symmetric: 4-bit weights without a minimum
@@ -27,7 +28,7 @@ typedef struct { const char *phase, *name; int level; const char *needs, *meanin
 extern const Pass passes[];
 extern const int pass_count;
 
-// Whether the options name passes and a quantization that there are; said in diags. run_passes says the same, but only once there is a module.
+// Whether the options name passes, a quantization and a cache format that there are; said in diags. run_passes says the same, but only once there is a module.
 bool pass_options_valid(const PassOptions *options, Diags *diags);
 bool quantization_valid(const PassOptions *options, Diags *diags);
 

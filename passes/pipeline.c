@@ -98,10 +98,22 @@ static int plan_passes(const PassOptions *options, const Pass *plan[MOST_PASSES]
     return count;
 }
 
+static bool kv_valid(const PassOptions *options, Diags *diags) {
+    static const char *const formats[] = {"f32", "f16", "bf16", "int8"};
+    if (!options->kv) return true;
+    for (int i = 0; i < COUNT_OF(formats); i++)
+        if (strcmp(options->kv, formats[i]) == 0) return true;
+    diag_error(diags, NOWHERE, "there is no KV cache format '%s'", options->kv);
+    const char *near = nearest_name(options->kv, formats, COUNT_OF(formats));
+    if (near) diag(diags, DIAG_HINT, NOWHERE, "did you mean '%s'?", near);
+    else diag(diags, DIAG_HINT, NOWHERE, "formats are: f32 f16 bf16 int8");
+    return false;
+}
+
 bool pass_options_valid(const PassOptions *options, Diags *diags) {
     const Pass *plan[MOST_PASSES];
     bool planned = plan_passes(options, plan, diags) >= 0;
-    return quantization_valid(options, diags) && planned;
+    return quantization_valid(options, diags) && kv_valid(options, diags) && planned;
 }
 
 // ---- running -----------------------------------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ static void info_size(const char *name, unsigned long long bytes, const char *no
 
 static void info_text(const Run *run, const InfoMemory *memory, const char *missing) {
     const tn_program *program = run->program;
-    const char *description = tn_blob_meta(run->blob, "description", 0), *source;
+    const char *description = tn_blob_meta(run->blob, "description", 0), *kv = tn_blob_meta(run->blob, "kv", 0), *source;
     char note[160];
     printf("model       %s\n", program->model);
     if (description)
@@ -61,7 +61,7 @@ static void info_text(const Run *run, const InfoMemory *memory, const char *miss
         printf("%s %s\n", i ? "           " : "source     ", source);
     printf("blob        %016llx in %s\n\nMemory\n", (unsigned long long)tn_blob_hash(run->blob), tn_blob_file(run->blob));
     info_size("weights", memory->weights, "mapped from the file, shared between processes");
-    snprintf(note, sizeof note, "%d sequence%s of %d tokens, %llu bytes a token, made as they come", memory->sequences,
+    snprintf(note, sizeof note, "%s, %d sequence%s of %d tokens, %llu bytes a token, made as they come", kv ? kv : "f32", memory->sequences,
              memory->sequences == 1 ? "" : "s", memory->context, memory->kv_token);
     info_size("KV cache", memory->kv, program->page_bytes ? note : "none");
     info_size("arena", memory->arena, "intermediate values of one step");
@@ -93,6 +93,7 @@ static void info_json(const Run *run, const InfoMemory *memory, const char *miss
     info_json_text("output", program->out_kind == TN_PER_ROW ? "row" : program->out_kind == TN_PER_SEQUENCE ? "sequence" : "token");
     printf("\"width\": %d, \"causal\": %s, \"kernels\": %d, \"chat\": %s, ", program->out_width, program->causal ? "true" : "false",
            program->kernel_count, tn_blob_meta(run->blob, "chat.user", 0) ? "true" : "false");
+    info_json_text("kv", tn_blob_meta(run->blob, "kv", 0));
     printf("\"page_tokens\": %d, \"page_bytes\": %llu, \"sequences\": %d, ", program->page_tokens, program->page_bytes, memory->sequences);
     printf("\"weights_bytes\": %llu, \"kv_bytes\": %llu, \"kv_bytes_per_token\": %llu, \"arena_bytes\": %llu, \"overhead_bytes\": %d, "
            "\"peak_bytes\": %llu}\n", memory->weights, memory->kv, memory->kv_token, memory->arena, INFO_OVERHEAD, memory->peak);

@@ -323,7 +323,7 @@ static void add_attention(Gen *g) {
     bool latent = chance(g, 20);
     Value *x = pick(g, false, 0, 200), *operands[] = {heads_of(g, x, heads, d), heads_of(g, x, kv, d), latent ? NULL : heads_of(g, x, kv, dv),
                                                       chance(g, 25) ? vector(g, heads) : NULL, chance(g, 25) ? vector(g, heads) : NULL};
-    Attr a[] = {attr_number("window", chance(g, 40) ? 1 + below(g, 80) : 0), attr_number("softcap", chance(g, 25) ? 3 : 0), attr_number("v_dims", latent ? 1 + below(g, (int)d) : 0),
+    Attr a[] = {attr_number("window", chance(g, 40) ? (1 + below(g, 80)) * (chance(g, 40) ? 5 : 1) : 0), attr_number("softcap", chance(g, 25) ? 3 : 0), attr_number("v_dims", latent ? 1 + below(g, (int)d) : 0),
                 attr_number("scale", chance(g, 30) ? 0.2 : 0)};
     give(g, OP_ATTENTION, operands, 5, a, 4, false);
 }
@@ -599,7 +599,7 @@ static void finish(Gen *g, int wanted, OpId sequence) {
 static void begin(Gen *g, Arena *arena, uint64_t seed, Coverage *coverage, Diags *diags) {
     *g = (Gen){.state = seed * 1000003 + 12345, .arena = arena, .module = module_new(arena, "case"), .diags = diags, .quiet = diags_new(), .main = true, .broken = OP_COUNT, .coverage = coverage};
     g->module->context = 512;
-    g->module->max_tokens = MAX_RANK * 30;
+    g->module->max_tokens = 576;
     g->module->max_rows = g->module->max_tokens;
     g->module->max_sequences = 8;
     g->func = g->module->main = func_new(g->module, "model");

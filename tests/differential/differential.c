@@ -3,6 +3,7 @@
 //   differential ops [SEEDS]             every op alone, over types and edge shapes
 //   differential mutations [SEEDS]       every op broken on purpose in turn: each must be caught
 //   differential graphs COUNT [FIRST]    random graphs: interpreter = after each pass = compiled
+//   differential attention KV [SEEDS]    attention over contexts of more than a chunk, the cache in a format
 //   differential int8 COUNT [FIRST]      the same graphs quantized to w8a8: near the interpreter, and the generic target's bits exactly
 //                                        (QUANT=w4a8, GROUP=64, ACT_GROUP=32: with other formats)
 //   differential products COUNT          int8 codes with weights of every integer type, in groups of many sizes: as int8, and in steps of 1 … 17, 33, 96
@@ -25,6 +26,8 @@ static const Target *target, *generic, *tiles_on;   // tiles_on: what runs here,
 static Coverage coverage;
 static const char *quantize;                  // NULL: as stored
 static bool own_bits;                         // the target's arithmetic is its own: the generic target gives other bits
+static const char *kv;                        // NULL: the cache is f32
+static bool lengthy;                          // sequences longer than a chunk of attention
 static float tolerance = 1e-4f;
 
 typedef struct { float *rows; int count; } Rows;                // [count][width]
@@ -34,7 +37,8 @@ typedef struct { Jit *jit; const tn_program *program; Text weights; } Compiled;
 
 static void make_script(Script *script, int *ids, uint64_t seed) {
     static const int lengths[][3] = {{5, 1, 3}, {4, 9, 2}, {66, 3, 1}, {2, 130, 7}, {1, 1, 1}};
-    const int *length = lengths[seed % 7 < 5 ? seed % 7 : 0];
+    static const int longer[][3] = {{300, 5, 40}, {256, 1, 257}, {20, 400, 9}, {64, 255, 130}, {1, 512 - 1, 2}};
+    const int *length = lengthy ? longer[seed % 5] : lengths[seed % 7 < 5 ? seed % 7 : 0];
     *script = (Script){.sequences = 3, .steps = 2};
     for (int q = 0, at = 0; q < 3; q++) {
         script->ids[q] = ids + at;
@@ -182,8 +186,8 @@ static bool near(const float *got, const float *want, int64_t n, Text *why) {
 }
 
 static bool run_passes_each(Module *module, const Script *script, const float *want, int64_t n, int64_t width, bool look, Text *why, Diags *diags) {
-    PassOptions options = {.target = target, .verify = true, .quantize = quantize, .group = getenv("GROUP"), .activation_group = getenv("ACT_GROUP")};
-    if (!look) return run_passes(module, &options, diags);
+    PassOptions options = {.target = target, .verify = true, .quantize = quantize, .kv = kv, .group = getenv("GROUP"), .activation_group = getenv("ACT_GROUP")};
+    if (!look || kv) return run_passes(module, &options, diags);
     for (int p = 0; p < pass_count; p++) {
         options.only = passes[p].name;
         if (!run_passes(module, &options, diags)) return false;
@@ -259,7 +263,7 @@ static Verdict differ(Make make, OpId op, uint64_t seed, bool broken, bool thoro
     Module *original = make(arena, op, seed, false, broken ? NULL : &coverage, diags), *module = original ? make(arena, op, seed, broken, NULL, diags) : NULL;
     Verdict verdict = original ? DIFFERENT : diags_errors(diags) ? DIFFERENT : NO_CASE;
     Script script;
-    int ids[400];
+    int ids[1200];
     make_script(&script, ids, seed);
     if (make == make_products) {   // one sequence: 130 rows, then one
         script.sequences = 1;
@@ -276,6 +280,7 @@ static Verdict differ(Make make, OpId op, uint64_t seed, bool broken, bool thoro
         ok = ok && run_passes_each(module, &script, want, n, width, thorough && !broken && !quantize && make != make_products, why, diags);
         if (ok && quantize) ok = reference(module, &script, scratch, want, width, diags);   // what the quantized graph should give
         ok = ok && compile(module, target, &c, diags);
+        if (ok && kv) ok = reference(module, &script, scratch, want, width, diags);
         if (ok && !execute(&c, &script, 1, got)) text_puts(why, "a guard byte changed");
         else if (ok && near(got, want, n, why) && (!thorough || variations(&c, &script, got, n, why)) &&
                  (make != make_products || rows_alike(&c, &script, got, n, why)) && (!(quantize || make == make_products) || own_bits || generic_bits(module, &script, got, n, why, diags)))
@@ -292,6 +297,20 @@ static Verdict differ(Make make, OpId op, uint64_t seed, bool broken, bool thoro
 }
 
 // ---- the three runs ------------------------------------------------------------------------------------------------------------------------
+
+static int run_attention(int seeds) {
+    int failed = 0, passed = 0;
+    for (int s = 0; s < seeds; s++) {
+        Text why = {0};
+        Verdict v = differ(case_module, OP_ATTENTION, (uint64_t)s, false, true, &why);
+        if (v == DIFFERENT) printf("FAILED attention, %s, seed %d: %s\n", kv, s, why.data ? why.data : "");
+        failed += v == DIFFERENT;
+        passed += v == SAME;
+        text_free(&why);
+    }
+    printf("%d passed, %d failed\n", passed, failed);
+    return failed > 0 || !passed;
+}
 
 static int run_ops(int seeds) {
     int failed = 0, passed = 0;
@@ -379,6 +398,12 @@ int main(int argc, char **argv) {
     diags_free(diags);
     const char *what = argc > 1 ? argv[1] : "";
     int count = argc > 2 ? atoi(argv[2]) : 6;
+    if (!strcmp(what, "attention")) {
+        kv = argc > 2 ? argv[2] : "f32";
+        lengthy = true;
+        tolerance = !strcmp(kv, "f32") ? 1e-4f : !strcmp(kv, "f16") ? 0.01f : 0.02f;   // an element that is rounded the other way
+        return run_attention(argc > 3 ? atoi(argv[3]) : 20);
+    }
     if (!strcmp(what, "ops")) return run_ops(count) | print_coverage();
     if (!strcmp(what, "mutations")) return run_mutations(count);
     if (!strcmp(what, "graphs")) return run_graphs(make_graph, count, argc > 3 ? strtoull(argv[3], NULL, 10) : 0) | print_coverage();

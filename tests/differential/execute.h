@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { MOST_SEQUENCES = 6, MOST_TOKENS = 160 };
+enum { MOST_SEQUENCES = 6, MOST_TOKENS = 576 };
 
 // The sequences of a run, cut into steps: step s holds positions cut[q][s] … cut[q][s+1]-1 of sequence q.
 typedef struct { int sequences, steps; int length[MOST_SEQUENCES], cut[MOST_SEQUENCES][16]; const int *ids[MOST_SEQUENCES]; } Script;
