@@ -36,6 +36,7 @@ static PassOptions pass_options(const BuildOptions *options, const Target *targe
                          .group = options->group,
                          .activation_group = options->activation_group,
                          .symmetric = options->symmetric,
+                         .no_fusion = options->no_fusion,
                          .inputs = options->inputs,
                          .only = options->passes,
                          .skip = options->skip,

@@ -54,7 +54,7 @@ typedef struct BuildOptions {
     const char *target, *quantize, *group, *activation_group, *calibrate, *passes, *skip, *print_after;
     bool symmetric, inputs, timing, json; // inputs: of a calibration run
     uint64_t cache_size;
-    bool no_cache, reference, no_tuning;
+    bool no_cache, reference, no_tuning, no_fusion;
     bool several;                // the command takes several targets
     // Called after each pass (with the module as it then is), after the model is read (likewise) and after every other phase (NULL).
     void (*observe)(void *to, const char *phase, double milliseconds, const struct Module *module);

@@ -57,6 +57,7 @@ bool manifest_key(const char *path, const Target *target, const BuildOptions *op
                 options->skip ? options->skip : "");
     text_printf(key, "groups %s %s%s\n", options->group ? options->group : "-", options->activation_group ? options->activation_group : "-",
                 options->symmetric ? " symmetric" : "");
+    if (options->no_fusion) text_puts(key, "no fusion\n");
     if (!calibration_key(options, key)) return false;
     return beside_program(BACKEND_LIBRARY, library, sizeof library) && add_identity(key, library);
 }

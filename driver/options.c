@@ -169,6 +169,7 @@ void build_options_add(Options *options, BuildOptions *build) {
     option_add(options, "--calibrate", OPTION_TEXT, &build->calibrate, "FILE", "round weights by what they are multiplied with on a text; default: a small one");
     option_add(options, "--kv", OPTION_TEXT, &build->kv, "F", "what the KV cache keeps: f32 (default), f16, bf16, int8");
     option_add(options, "--symmetric", OPTION_FLAG, &build->symmetric, NULL, "4-bit weights without a minimum");
+    option_add(options, "--no-fusion", OPTION_FLAG, &build->no_fusion, NULL, "a kernel for each op: to measure what fusing is worth");
     option_add(options, "--no-tuning", OPTION_FLAG, &build->no_tuning, NULL, "the built-in schedules, whatever tenon tune found");
     pass_options_add(options, build);
 }

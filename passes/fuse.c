@@ -231,7 +231,7 @@ static void settle(Fusion *fusion, GroupKind kind, const bool *inside) {
         if (inside[i] || i == reshape) enter(fusion, i, group);
 }
 
-static void group_linears(Fusion *fusion) {
+static void group_linears(Fusion *fusion, bool grow) {
     for (int i = 0; i < fusion->count; i++) {
         const Node *node = node_of(fusion, i);
         if (!free_node(fusion, i) || !is_linear(node)) continue;
@@ -239,7 +239,7 @@ static void group_linears(Fusion *fusion) {
         linear.inside = ARENA_ARRAY(fusion->arena, bool, fusion->count);
         linear.kept = ARENA_ARRAY(fusion->arena, bool, fusion->count);
         linear.inside[i] = linear.kept[i] = true;
-        grow_linear(&linear);
+        if (grow) grow_linear(&linear);
         settle(fusion, GROUP_LINEAR, linear.kept);
     }
 }
@@ -428,7 +428,7 @@ static bool fused(const Func *func) {
     return true;
 }
 
-static bool fuse_func(Func *func, Module *workshop, Diags *diags) {
+static bool fuse_func(Func *func, Module *workshop, bool join_ops, Diags *diags) {
     if (!lowered(func, diags) || !copy_results(func, diags)) return false;
     if (fused(func)) return true;
     Arena *scratch = arena_new();
@@ -441,11 +441,13 @@ static bool fuse_func(Func *func, Module *workshop, Diags *diags) {
     fusion.last = ARENA_ARRAY(scratch, int, fusion.count);
     for (int i = 0; i < fusion.count; i++) fusion.group[i] = -1;
     find_riders(&fusion);
-    group_linears(&fusion);
+    group_linears(&fusion, join_ops);
     group_anchors(&fusion);
     start_rows(&fusion);
-    join_producers(&fusion);
-    join_neighbours(&fusion);
+    if (join_ops) {
+        join_producers(&fusion);
+        join_neighbours(&fusion);
+    }
     dissolve_copies(&fusion);
     bool ok = outline(&fusion);
     arena_free(scratch);
@@ -453,12 +455,11 @@ static bool fuse_func(Func *func, Module *workshop, Diags *diags) {
 }
 
 bool pass_fuse(Module *module, const PassOptions *options, Diags *diags) {
-    (void)options;
     Module *workshop = module_new(module->arena, "workshop");
     int count = module->func_count;
     for (int f = 0; f < count; f++) {
         Func *func = module->funcs[f];
-        if (!func->kernel && !fuse_func(func, workshop, diags)) return false;
+        if (!func->kernel && !fuse_func(func, workshop, !options->no_fusion, diags)) return false;
     }
     return module_sort_funcs(module);
 }
