@@ -101,7 +101,7 @@ static int plan_passes(const PassOptions *options, const Pass *plan[MOST_PASSES]
 static bool kv_valid(const PassOptions *options, Diags *diags) {
     static const char *const formats[] = {"f32", "f16", "bf16", "int8"};
     if (!options->kv) return true;
-    for (int i = 0; i < COUNT_OF(formats); i++)
+    for (size_t i = 0; i < COUNT_OF(formats); i++)
         if (strcmp(options->kv, formats[i]) == 0) return true;
     diag_error(diags, NOWHERE, "there is no KV cache format '%s'", options->kv);
     const char *near = nearest_name(options->kv, formats, COUNT_OF(formats));
