@@ -10,6 +10,7 @@ typedef struct {
     Text *out;
     const Value **caches; uint64_t *cache_at; int cache_count;   // where each cache value lies in the function's share of a page
     const Node **pending; int pending_count;                    // run since the last barrier
+    int together, work;                                          // so many calls, from this one on, share their work; where that began
     int *table_rows;                                             // rows printed so far of each function's table of weights
 } Step;
 
@@ -95,6 +96,42 @@ static void order(Step *s, const Node *node) {
     s->pending[s->pending_count++] = node;
 }
 
+// ---- work side by side ---------------------------------------------------------------------------------------------------------------
+
+// What a task of a kernel costs, as C over a.rows, in units of 64 bytes read: its panels, and what its rows multiply meanwhile (about 8 bytes' time a
+// value of a row's k in int8, 24 in floats). Only shares depend on it. NULL: every task is alike, and nothing is known of others.
+static const char *task_cost(const Step *s, const FuncPlan *f) {
+    const ScheduleKey *key = &f->kernel->schedule_key;
+    if (!key->shape) return NULL;
+    long long panels = (key->outputs + PANEL_WIDTH - 1) / PANEL_WIDTH, bytes = (long long)f->kernel->weight_bytes / panels, row = key->products * key->k * (key->x_group < 0 ? 24 : 8);
+    return arena_printf(s->plan->arena, "(%lldL + (a.rows < %d ? a.rows : %d) * %lldL)", bytes / 64 + 1, ROW_BLOCK, ROW_BLOCK, row / 64 + 1);
+}
+
+// Products that wait for nothing of each other, such as those of q, k and v, divide the sum of their work, so that no thread gets the odd panel of each.
+// `node` is the first since a barrier; s->together becomes how many calls belong together with it, counting others between them.
+static void share_together(Step *s, int at) {
+    const Func *f = s->f->func;
+    int count = 0, last = at;
+    s->together = 0;
+    for (int i = at; i < f->node_count; i++) {
+        const Node *node = f->nodes[i];
+        const FuncPlan *callee = node->op == OP_CALL ? plan_func(s->plan, node_attr(node, "block")->func) : NULL;
+        bool waits = !callee || !callee->kernel || callee->kernel->after;
+        for (int before = at; before < i && !waits; before++) waits = depends(s, node, f->nodes[before]);
+        if (waits) break;
+        if (task_cost(s, callee)) count++, last = i;
+    }
+    if (count < 2) return;
+    s->together = last + 1 - at;
+    text_printf(s->out, "    long work_%d = 0, work_%d_done = 0;\n", at, at);
+    for (int i = at; i <= last; i++) {
+        const FuncPlan *callee = plan_func(s->plan, node_attr(f->nodes[i], "block")->func);
+        if (task_cost(s, callee))
+            text_printf(s->out, "    { const struct { int rows; } a = {%s}; work_%d += %s * %s; }\n", kernel_rows(callee->func), at, callee->tasks, task_cost(s, callee));
+    }
+    s->work = at;
+}
+
 // ---- calls ------------------------------------------------------------------------------------------------------------------------
 
 static uint64_t cache_offset(const Step *s, const Value *v) {
@@ -128,7 +165,15 @@ static void print_arguments(Step *s, const Node *node, const FuncPlan *callee, u
     text_puts(s->out, "};\n");
 }
 
-static void print_kernel_call(Step *s, const Node *node, const FuncPlan *callee, uint64_t *cache_used) {
+// A thread's share of a kernel's tasks: of its own, or of those that it shares work with.
+static void print_share(const Step *s, const FuncPlan *callee) {
+    const char *cost = s->together > 0 ? task_cost(s, callee) : NULL;
+    text_puts(s->out, "        long first, last;\n");
+    if (cost) text_printf(s->out, "        tn_share_part(w, work_%d, &work_%d_done, %s, %s, &first, &last);\n", s->work, s->work, callee->tasks, cost);
+    else text_printf(s->out, "        tn_share(w, %s, &first, &last);\n", callee->tasks);
+}
+
+static void print_kernel_call(Step *s, const Node *node, int index, const FuncPlan *callee, uint64_t *cache_used) {
     uint64_t cache = *cache_used;
     for (int o = 0; o < callee->func->input_count; o++)
         if (node->operands[o]->type.dtype == DT_CACHE) cache = cache_offset(s, node->operands[o]);
@@ -142,26 +187,29 @@ static void print_kernel_call(Step *s, const Node *node, const FuncPlan *callee,
     for (int i = 0; i < s->pending_count && k->after; i++)   // there is one room for partial results
         if (plan_func(s->plan, node_attr(s->pending[i], "block")->func)->kernel->after) barrier(s);
     order(s, node);
+    if (s->pending_count == 1 && !s->f->expert) share_together(s, index);
     text_printf(s->out, "    {   // %s\n", plan_describe(s->plan, callee, s->plan->arena));
     if (!s->f->expert) {
         text_puts(s->out, "        const tn_args a = ");
         print_arguments(s, node, callee, cache);
-        text_printf(s->out, "        long first, last;\n        tn_share(w, %s, &first, &last);\n        tn_launch(w, %d, %s, &a, first, last);\n", callee->tasks, callee->id, callee->entry);
+        print_share(s, callee);
+        s->together--;
+        text_printf(s->out, "        tn_launch(w, %d, %s, &a, first, last);\n", callee->id, callee->entry);
         if (k->after)
             text_printf(s->out, "        const long after = %s;\n        if (after) {\n            tn_barrier(w);\n            tn_share(w, after, &first, &last);\n"
                                 "            tn_launch(w, %d, %s, &a, first, last);\n        }\n", k->after->tasks, callee->id, k->after->name);
         text_puts(s->out, "    }\n");
         return;
     }
-    // Every expert's tasks in one list, divided evenly.
+    // Every expert's tasks in one list, divided by what they cost: an expert of few rows reads as many bytes as one of many.
+    const char *cost = task_cost(s, callee) ? task_cost(s, callee) : "1";
     text_printf(s->out, "        long total = 0, base = 0, first, last;\n        for (int g = 0; g < groups; g++) {\n"
-                        "            const struct { int rows; } a = {first_row[g + 1] - first_row[g]};\n            total += %s;\n        }\n"
-                        "        tn_share(w, total, &first, &last);\n        for (int g = 0; g < groups && base < last; g++) {\n"
-                        "            if (first_row[g + 1] == first_row[g]) continue;\n            const tn_args a = ", callee->tasks);
+                        "            const struct { int rows; } a = {first_row[g + 1] - first_row[g]};\n            total += %s * %s;\n        }\n"
+                        "        for (int g = 0; g < groups; g++) {\n"
+                        "            if (first_row[g + 1] == first_row[g]) continue;\n            const tn_args a = ", callee->tasks, cost);
     print_arguments(s, node, callee, 0);
-    text_printf(s->out, "            const long n = %s;\n"
-                        "            if (first < base + n) tn_launch(w, %d, %s, &a, first > base ? first - base : 0, last - base < n ? last - base : n);\n"
-                        "            base += n;\n        }\n    }\n", callee->tasks, callee->id, callee->entry);
+    text_printf(s->out, "            tn_share_part(w, total, &base, %s, %s, &first, &last);\n            tn_launch(w, %d, %s, &a, first, last);\n        }\n    }\n", callee->tasks, cost,
+                callee->id, callee->entry);
 }
 
 static void print_places(Step *s, Value *const *values, int count, const char *type) {
@@ -253,7 +301,7 @@ static void print_function(Step *s) {
         const Node *node = f->nodes[i];
         const FuncPlan *callee = plan_func(s->plan, node_attr(node, "block")->func);
         if (node->op == OP_MOE_EXPERTS) print_experts(s, node, callee);
-        else if (callee->kernel) print_kernel_call(s, node, callee, &cache);
+        else if (callee->kernel) print_kernel_call(s, node, i, callee, &cache);
         else print_block_call(s, node, callee, &cache);
     }
     barrier(s);

@@ -158,6 +158,13 @@ TN_NOINLINE void tn_observe(const tn_step *s, float *to, const float *x, int n, 
     for (int i = 0; i < n; i++) to[i] = x[i];
     if (s->observe) s->observe(s->observe_to, (tn_u64)(w - s->weights), x, n);
 }
+// Its share of n tasks that each cost the same, where several kernels or experts, `at` of whose costs lie before, share `total`.
+TN_INLINE void tn_share_part(const tn_worker *w, long total, long *at, long n, long each, long *first, long *last) {
+    const long from = total * w->index / w->count - *at, to = total * (w->index + 1) / w->count - *at;
+    *first = from <= 0 ? 0 : from >= n * each ? n : (from + each - 1) / each;
+    *last = to <= 0 ? 0 : to >= n * each ? n : (to + each - 1) / each;
+    *at += n * each;
+}
 typedef struct tn_args {
     const tn_step *step;
     const tn_u8 *in[TN_MOST_INPUTS];
