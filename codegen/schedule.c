@@ -9,8 +9,8 @@
 enum { MOST_PREFETCH = 1 << 16, MOST_DIRECT = 4, MOST_PANELS = 1 << 20, MOST_VALUES = 8 };
 
 Schedule schedule_for(const ScheduleKey *key) {
-    (void)key;
-    return (Schedule){.row_block = ROW_BLOCK, .prefetch = 1024, .direct_rows = MOST_DIRECT};
+    // Matrix tiles eat weights faster than memory gives them: each must meet many rows.
+    return (Schedule){.row_block = key->target->tile_i8 ? MOST_ROW_BLOCK : ROW_BLOCK, .prefetch = 1024, .direct_rows = MOST_DIRECT};
 }
 
 // ---- the fields --------------------------------------------------------------------------------------------------------------
@@ -28,7 +28,7 @@ typedef struct {
 
 #define FIELD(name) #name, offsetof(Schedule, name)
 static const Field fields[] = {
-    {FIELD(row_block), 1, ROW_BLOCK, GROUP_BLOCKS, WHERE_ALWAYS, 4, {32, 48, 64, 96}},
+    {FIELD(row_block), 1, MOST_ROW_BLOCK, GROUP_BLOCKS, WHERE_ALWAYS, 6, {32, 48, 64, 96, 256, 512}},
     {FIELD(panels), 0, MOST_PANELS, GROUP_BLOCKS, WHERE_ALWAYS, 4, {0, 1, 3, 8}},
     {FIELD(prefetch), 0, MOST_PREFETCH, GROUP_WEIGHTS, WHERE_CODES, 6, {0, 512, 1024, 2048, 4096, 8192}},
     {FIELD(direct_rows), 0, MOST_DIRECT, GROUP_WEIGHTS, WHERE_FLOATS, 3, {0, 1, 4}},

@@ -7,7 +7,7 @@
 #include "ir/target.h"
 
 typedef struct {
-    int row_block;      // rows of a task of a linear kernel, at most: 1 … ROW_BLOCK
+    int row_block;      // rows of a task of a linear kernel, at most: 1 … MOST_ROW_BLOCK
     int panels;         // so many panels go through all blocks of rows before the next come; 0: all of them
     int prefetch;       // how many bytes ahead of the weights memory is asked for, where x is int8; 0: not
     int direct_rows;    // x of floats: up to so many rows (0 … 4) weights become floats in registers, for more in scratch
@@ -34,7 +34,7 @@ bool schedule_equal(const Schedule *a, const Schedule *b);
 // ---- what the tuner tries ---------------------------------------------------------------------------------------------------
 
 // SCHEDULE_SPACE numbers this space: it grows when a field's meaning or what is tried changes, and older findings no longer count.
-enum { SCHEDULE_SPACE = 1, MAX_ARMS = 48 };
+enum { SCHEDULE_SPACE = 2, MAX_ARMS = 48 };
 typedef enum { GROUP_WEIGHTS, GROUP_BLOCKS, SCHEDULE_GROUPS } ScheduleGroup;   // how weights come (few rows); how rows and panels are divided (many)
 
 // The rows of the steps in which a group matters, ended by 0.

@@ -8,7 +8,7 @@
 // at a time (a last step filled up with zeros), whatever the number of rows: even and odd k apart, then both, then the sum so far.
 #ifdef TN_HAVE_TILES
 enum { TN_TILE_I8, TN_TILE_U8, TN_TILE_BF16 };   // the weights
-enum { TN_TILE_ROWS = 16, TN_SLAB = 512, TN_TILE_LINES = 4, TN_FEW_ROWS = 4, TN_MOST_GROUP = 1024 };
+enum { TN_TILE_ROWS = 16, TN_SLAB = 512, TN_TILE_LINES = 4, TN_FEW_ROWS = 13, TN_TILE_AHEAD = 8192, TN_MOST_GROUP = 1024 };
 
 // Tiles of `rows` rows of x and `depth` bytes of k. Everything in them is lost.
 TN_NOINLINE void tn_tiles_shape(int rows, int depth) {
@@ -68,7 +68,7 @@ TN_INLINE void tn_tiles_bf16(float *acc, long ldacc, const tn_u16 *x, long ldx, 
             if (i) tn_tiles_load(acc + r * ldacc, 4 * ldacc);
             else tn_tiles_zero();
             if (rows > TN_TILE_ROWS) tn_tiles_run(TN_TILE_BF16, from + i, 2 * ldx, w + i * 64, end - i, w + (i + slab) * 64 + r / TN_TILE_ROWS * (slab / 64 * TN_TILE_LINES * 64L), TN_TILE_LINES);
-            else tn_tiles_run(TN_TILE_BF16, from + i, 2 * ldx, w + i * 64, end - i, w, 0);
+            else tn_tiles_run(TN_TILE_BF16, from + i, 2 * ldx, w + i * 64, end - i, w + TN_TILE_AHEAD, 64);
             if (last && whole < bytes) tn_tiles_tail(TN_TILE_BF16, from + whole, 2 * ldx, m, w + whole * 64, (int)(bytes - whole));
             tn_tiles_store(acc + r * ldacc, 4 * ldacc);
         }
@@ -98,7 +98,7 @@ TN_INLINE void tn_tiles_channels(tn_codes f, float *acc, long ldacc, const tn_co
             else tn_tiles_zero();
             const tn_u8 *from = (const tn_u8 *)x->x + r * x->ldx + i;
             if (rows > TN_TILE_ROWS) tn_tiles_run(TN_TILE_U8, from, x->ldx, codes + i * 64L, end - i, codes + (i + slab) * 64L + r / TN_TILE_ROWS * (slab / 64 * TN_TILE_LINES * 64L), TN_TILE_LINES);
-            else tn_tiles_run(TN_TILE_U8, from, x->ldx, codes + i * 64L, end - i, codes, 0);
+            else tn_tiles_run(TN_TILE_U8, from, x->ldx, codes + i * 64L, end - i, codes + TN_TILE_AHEAD, 64);
             if (!last) tn_tiles_store(acc + r * ldacc, 4 * ldacc);
             else {
                 if (r) tn_tiles_scaled(f, acc, ldacc, x, r - TN_TILE_ROWS, TN_TILE_ROWS, sums[b ^ 1], w);
@@ -116,13 +116,15 @@ TN_INLINE void tn_tiles_unpack(tn_codes f, tn_u8 *to, const tn_u8 *w, int first,
     const tn_i zero = tn_splat_i((int)((tn_u32)f.zero * 0x01010101u)), top = tn_splat_i((int)0x80808080u);
     for (int i = first; i < first + n; i += size) {
         const tn_u8 *c = f.group ? w + (long)(i / f.group) * (head + f.group * row) + head : w + head + (long)i * row;
-        for (int j = 0; j < size; j += f.bits == 4 ? 8 : 4, c += 256)
+        for (int j = 0; j < size; j += f.bits == 4 ? 8 : 4, c += 256) {
+            TN_UNROLL for (int v = 0; v < 4; v++) __builtin_prefetch(c + TN_TILE_AHEAD / 4 + 64 * v);
             TN_UNROLL for (int high = 0; high < (f.bits == 4 ? 2 : 1); high++, to += 256)
                 TN_UNROLL for (int v = 0; v < 4; v++) {
                     const tn_i b = tn_codes_quad(f, c + 64 * v, high);
                     // No borrow crosses bytes: x - 128 flips a bit; small codes are lifted above their zero first.
                     tn_store_i((int *)(void *)(to + 64 * v), f.zero == 0 ? b : f.zero == 128 ? b ^ zero : tn_sub_i(b | top, zero) ^ top);
                 }
+        }
     }
 }
 TN_INLINE void tn_tiles_add(tn_codes f, float *acc, long ldacc, const tn_code_rows *x, int r0, int rows, int i, const tn_u8 *head, const int *sums) {
