@@ -280,7 +280,8 @@ const Command compile_command = {
     "  tenon compile smollm2.gguf -o smollm2 && ./smollm2 -p \"Why is the sky blue?\"\n"
     "  tenon compile model.yaml -o model.c\n      one C file that gcc or clang builds; its first lines say how\n"
     "  tenon compile model.yaml -o libmodel.so --target x86-64-v3\n      for any machine with AVX2, to use from other programs\n"
-    "  tenon compile model.yaml -o model --target x86-64-v3,x86-64-v4+vnni,amx\n      one program for all of these; TENON_TARGET=NAME in its environment takes another than the best\n"
+    "  tenon compile model.yaml -o model --target x86-64-v3,x86-64-v4+vnni,amx\n"
+    "      one program for all of these; TENON_TARGET=NAME in its environment takes another than the best\n"
     "  tenon compile model.yaml -o model.s --target armv8.2-a+dotprod\n      assembly, to read\n",
     run,
 };

@@ -1,6 +1,9 @@
 #!/usr/bin/env python3
 """AArch64 in emulation: amalgamated C for each of its targets, built by the cross compiler at -O0 and -O2, run by qemu-aarch64: the same bits at
-both, and within 1e-4 of the reference interpreter.   aarch64.py tests/oracle/models/NAME [OPTION of tenon compile …]"""
+both, and within 1e-4 of the reference interpreter (quantized activations: near in KL, since what is just at a rounding boundary goes either way).
+
+    aarch64.py tests/oracle/models/NAME [OPTION of tenon compile …]
+"""
 import os
 import shutil
 import subprocess
@@ -51,7 +54,7 @@ def main():
                 got.append(np.load(out))
             result = distance(got[1], want)
             show(target, result)
-            bad |= check(result, max=1e-4)
+            bad |= check(result, kl=1e-3, cosine=0.999) if options else check(result, max=1e-4)
             if got[0].tobytes() != got[1].tobytes():
                 print(f"FAILED: {target}: -O0 and -O2 give different bits")
                 bad = 1
