@@ -16,14 +16,24 @@ TN_INLINE void tn_product_rows(float *acc, long ldacc, const float *x, long ldx,
     TN_UNROLL for (int r = 0; r < m; r++)
         TN_UNROLL for (int v = 0; v < vectors; v++) tn_store(acc + r * ldacc + 16 * v, sum[r][v]);
 }
+// So many vectors of outputs at a time that sums and weights stay in registers: 32 of 64 bytes, 16 of 32 or 32 of 16.
+#if defined(__AVX512F__)
+#define TN_TOGETHER(m) 4
+#else
+#define TN_TOGETHER(m) ((m) == 1 ? 4 : (m) == 2 ? 2 : 1)
+#endif
+TN_INLINE void tn_product_tile(float *acc, long ldacc, const float *x, long ldx, const float *w, long ldw, int k, int accumulate, const int m, const int vectors) {
+    TN_UNROLL for (int v = 0; v < vectors; v += TN_TOGETHER(m))
+        tn_product_rows(acc + 16 * v, ldacc, x, ldx, w + 16 * v, ldw, k, accumulate, m, vectors - v < TN_TOGETHER(m) ? vectors - v : TN_TOGETHER(m));
+}
 TN_INLINE void tn_product(float *acc, long ldacc, const float *x, long ldx, int rows, const float *w, long ldw, int k, int accumulate, const int vectors) {
-    for (; rows >= 6; rows -= 6, acc += 6 * ldacc, x += 6 * ldx) tn_product_rows(acc, ldacc, x, ldx, w, ldw, k, accumulate, 6, vectors);
+    for (; rows >= 6; rows -= 6, acc += 6 * ldacc, x += 6 * ldx) tn_product_tile(acc, ldacc, x, ldx, w, ldw, k, accumulate, 6, vectors);
     switch (rows) {
-    case 5: tn_product_rows(acc, ldacc, x, ldx, w, ldw, k, accumulate, 5, vectors); break;
-    case 4: tn_product_rows(acc, ldacc, x, ldx, w, ldw, k, accumulate, 4, vectors); break;
-    case 3: tn_product_rows(acc, ldacc, x, ldx, w, ldw, k, accumulate, 3, vectors); break;
-    case 2: tn_product_rows(acc, ldacc, x, ldx, w, ldw, k, accumulate, 2, vectors); break;
-    case 1: tn_product_rows(acc, ldacc, x, ldx, w, ldw, k, accumulate, 1, vectors); break;
+    case 5: tn_product_tile(acc, ldacc, x, ldx, w, ldw, k, accumulate, 5, vectors); break;
+    case 4: tn_product_tile(acc, ldacc, x, ldx, w, ldw, k, accumulate, 4, vectors); break;
+    case 3: tn_product_tile(acc, ldacc, x, ldx, w, ldw, k, accumulate, 3, vectors); break;
+    case 2: tn_product_tile(acc, ldacc, x, ldx, w, ldw, k, accumulate, 2, vectors); break;
+    case 1: tn_product_tile(acc, ldacc, x, ldx, w, ldw, k, accumulate, 1, vectors); break;
     }
 }
 TN_INLINE float tn_half1(const tn_u8 *p) { return tn_half_bits_float((tn_u)tn_splat_i(p[0] | p[1] << 8))[0]; }
