@@ -37,7 +37,7 @@ static int rows_of(const Linear *l, const char *name, int number, int input, DTy
                          arena_printf(k->arena, "(const %s *)a->in[%d] + row * %lld%s", c_type(type), input, (long long)(size * l->heads), head));
 }
 
-// Scales and sums of x's codes: a product wants a sum for each group whose products are summed as integers.
+// Scales and sums of x's codes: a product wants a sum for each group whose products are summed as integers; it may come in parts.
 static bool codes_of(Linear *l, const Node *node, int number, const PanelFormat *format, Stmt *mma) {
     RowValues *r = l->r;
     const Func *f = r->k->func;
@@ -52,7 +52,7 @@ static bool codes_of(Linear *l, const Node *node, int number, const PanelFormat 
         values_fail(r, "linear_i8: groups of %lld in x and of %lld in the weight do not divide one another", (long long)x_group, (long long)group);
         return false;
     }
-    if (l->k / parts != (group < x_group ? group : x_group)) {
+    if ((group < x_group ? group : x_group) % (l->k / parts)) {
         values_fail(r, "linear_i8: x has a sum of every %lld codes, and groups of %lld are summed", (long long)(l->k / parts), (long long)(group < x_group ? group : x_group));
         return false;
     }
@@ -61,6 +61,7 @@ static bool codes_of(Linear *l, const Node *node, int number, const PanelFormat 
         return false;
     }
     mma->codes = true;
+    mma->x_parts = (int)((group < x_group ? group : x_group) / (l->k / parts));
     mma->x_group = groups > 1 ? (int)x_group : 0;
     mma->scales = rows_of(l, "scales", number, scale, DT_F32, groups);
     mma->sums = rows_of(l, "sums", number, sum, DT_I32, parts);

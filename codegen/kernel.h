@@ -80,7 +80,7 @@ typedef struct {
     int a, b; Index a_index, b_index; int64_t a_stride, b_stride, acc_stride;   // mma
     const char *rows_text;     // mma: how many rows
     int columns; bool accumulate; const PanelFormat *format;
-    bool codes; int scales, sums; Index scales_index, sums_index; int64_t scales_stride, sums_stride; int x_group;   // mma of int8 codes: x's scales and sums
+    bool codes; int scales, sums; Index scales_index, sums_index; int64_t scales_stride, sums_stride; int x_group, x_parts;   // mma of int8 codes: x's scales and sums, of which x_parts make a group's
     bool bf16;                 // mma of bf16 x
     const char *text;          // call: the whole call
 } Stmt;

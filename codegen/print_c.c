@@ -361,7 +361,7 @@ static void print_mma(const Writer *w, const Stmt *s) {
         print_at(w, s->scales, &s->scales_index);
         text_puts(w->out, ", ");
         print_at(w, s->sums, &s->sums_index);
-        text_printf(w->out, ", %lld, %lld, %lld}", (long long)s->a_stride, (long long)s->scales_stride, (long long)s->sums_stride);
+        text_printf(w->out, ", %lld, %lld, %lld, %d}", (long long)s->a_stride, (long long)s->scales_stride, (long long)s->sums_stride, s->x_parts);
     } else {
         print_at(w, s->a, &s->a_index);
         text_printf(w->out, ", %lld", (long long)s->a_stride);

@@ -78,7 +78,7 @@ TN_INLINE void tn_tiles_bf16(float *acc, long ldacc, const tn_u16 *x, long ldx, 
 // ---- int8 with scales that are constant along k
 TN_INLINE void tn_tiles_scaled(tn_codes f, float *acc, long ldacc, const tn_code_rows *x, int r0, int rows, const int *sums, const tn_u8 *head) {
     TN_NO_UNROLL for (int r = 0; r < rows; r++) {
-        const tn_i start = tn_splat_i(-f.zero * x->sum[(r0 + r) * x->ld_sum]);
+        const tn_i start = tn_splat_i(-f.zero * tn_codes_total(x, r0 + r, 0));
         const tn_v by = tn_splat(x->scale[(r0 + r) * x->ld_scale]);
         TN_UNROLL for (int v = 0; v < 4; v++)
             tn_store(acc + (r0 + r) * ldacc + 16 * v, tn_from_int(tn_add_i(tn_load_i(sums + 64 * r + 16 * v), start)) * by * tn_codes_scale(f, head, v));

@@ -23,7 +23,7 @@ TN_INLINE tn_i tn_dot_u7s8(tn_i acc, tn_i w, tn_i x) { return tn_dot_u8s8(acc, w
 #endif
 #define TN_KEEP_IN_MEMORY __asm__ volatile("" ::: "memory")
 typedef struct { int bits, zero, group, half, minimum, xgroup; } tn_codes;   // group, xgroup: 0 for all of k; half: scales are binary16
-typedef struct { const signed char *x; const float *scale; const int *sum; long ldx, ld_scale, ld_sum; } tn_code_rows;
+typedef struct { const signed char *x; const float *scale; const int *sum; long ldx, ld_scale, ld_sum; int parts; } tn_code_rows;   // parts: so many sums make a group's
 
 TN_INLINE int tn_codes_group(tn_codes f) { return f.group && (!f.xgroup || f.group < f.xgroup) ? f.group : f.xgroup; }
 TN_INLINE int tn_codes_head(tn_codes f) { return (f.half ? 128 : 256) << f.minimum; }
@@ -33,7 +33,16 @@ TN_INLINE tn_i tn_codes_quad(tn_codes f, const tn_u8 *c, int high) {
     tn_i b = tn_load_i((const int *)c);
     return f.bits == 8 ? b : (high ? b >> 4 : b) & 0x0f0f0f0f;
 }
-TN_INLINE tn_i tn_codes_start(tn_codes f, const int *sum) { return tn_splat_i(-(f.zero == 128 ? 128 - TN_DOT8_TAKEN : f.zero) * *sum); }
+TN_INLINE int tn_codes_total(const tn_code_rows *x, int row, int group) {   // of a row's codes in a group
+    const int *sum = x->sum + row * x->ld_sum + (long)group * x->parts;
+    int total = *sum;
+    TN_NO_UNROLL for (int p = 1; p < x->parts; p++) total += sum[p];
+    return total;
+}
+TN_INLINE tn_i tn_codes_start(tn_codes f, const tn_code_rows *x, int row, int group) {
+    const int zero = f.zero == 128 ? 128 - TN_DOT8_TAKEN : f.zero;
+    return zero ? tn_splat_i(-zero * tn_codes_total(x, row, group)) : tn_splat_i(0);
+}
 TN_INLINE tn_i tn_codes_dot(tn_codes f, tn_i acc, tn_i w, tn_i x) { return f.zero == 128 ? tn_dot_u8s8(acc, w, x) : tn_dot_u7s8(acc, w, x); }
 typedef int tn_int1 __attribute__((aligned(1), may_alias));
 TN_INLINE tn_i tn_four(const signed char *x) { return tn_splat_i(*(const tn_int1 *)x); }
@@ -62,7 +71,7 @@ TN_INLINE void tn_codes_add(tn_codes f, float *acc, long ldacc, const tn_code_ro
     TN_UNROLL for (int r = 0; r < m; r++) {
         float by = f.xgroup ? x->scale[(r0 + r) * x->ld_scale + i / f.xgroup] : 1;
         scale_by[r] = tn_splat(by);
-        if (f.minimum) minimum_by[r] = tn_splat(f.xgroup ? (float)x->sum[(r0 + r) * x->ld_sum + i / g] * by : (float)x->sum[(r0 + r) * x->ld_sum + i / g]);
+        if (f.minimum) minimum_by[r] = tn_splat(f.xgroup ? (float)tn_codes_total(x, r0 + r, i / g) * by : (float)tn_codes_total(x, r0 + r, i / g));
     }
     TN_UNROLL for (int v = 0; v < 4; v++) {
         tn_v scale = f.group ? tn_codes_scale(f, head, v) : tn_splat(1), minimum = f.minimum ? tn_codes_minimum(f, head, v) : tn_splat(0);
@@ -84,7 +93,7 @@ TN_INLINE void tn_codes_tile(tn_codes f, float *acc, long ldacc, const tn_code_r
     if (!g) {
         tn_i s[6][4];
         TN_UNROLL for (int r = 0; r < m; r++)
-            TN_UNROLL for (int v = 0; v < 4; v++) s[r][v] = first ? tn_load_i((const int *)(const void *)(acc + r * ldacc + 16 * v)) : tn_codes_start(f, x->sum + (r0 + r) * x->ld_sum);
+            TN_UNROLL for (int v = 0; v < 4; v++) s[r][v] = first ? tn_load_i((const int *)(const void *)(acc + r * ldacc + 16 * v)) : tn_codes_start(f, x, r0 + r, 0);
         tn_codes_sum(f, s, x->x + r0 * x->ldx + first, x->ldx, w + head + (long)first * row, last - first, ahead, m);
         TN_UNROLL for (int r = 0; r < m; r++)
             TN_UNROLL for (int v = 0; v < 4; v++) tn_store_i((int *)(void *)(acc + r * ldacc + 16 * v), s[r][v]);
@@ -98,7 +107,7 @@ TN_INLINE void tn_codes_tile(tn_codes f, float *acc, long ldacc, const tn_code_r
         if (!open && f.group && (g == f.group || i % f.group == 0))
             TN_UNROLL for (int j = 0; j < head; j += 64) __builtin_prefetch(h + ahead + j);
         TN_UNROLL for (int r = 0; r < m; r++)
-            TN_UNROLL for (int v = 0; v < 4; v++) s[r][v] = tn_codes_start(f, x->sum + (r0 + r) * x->ld_sum + i / g);
+            TN_UNROLL for (int v = 0; v < 4; v++) s[r][v] = tn_codes_start(f, x, r0 + r, i / g);
         if (open) tn_codes_sum(o, s, x->x + r0 * x->ldx + i, x->ldx, open + (i - first) * 64, g, 0, m);
         else tn_codes_sum(f, s, x->x + r0 * x->ldx + i, x->ldx, c, g, ahead, m);
         tn_codes_add(f, acc, ldacc, x, r0, i, h, s, m);

@@ -665,7 +665,7 @@ static Value *product_of(Gen *g, Value *x, DType type, int64_t outputs, int64_t 
     if (dtype_info[type].block && k % dtype_info[type].block) return NULL;
     int64_t w_group = grouped_format(type, &f) ? f.group : k, sums = w_group < x_group ? w_group : x_group;
     if (x_group % w_group && w_group % x_group) return NULL;
-    Attr a[] = {attr_number("group", (double)group), attr_number("sums", sums < k ? (double)sums : 0)};
+    Attr a[] = {attr_number("group", (double)group), attr_number("sums", sums % 32 == 0 && chance(g, 30) ? 16 : sums < k ? (double)sums : 0)};
     Node *q = node(g, OP_QUANTIZE_ROWS, &x, 1, a, 2);
     if (!q) return NULL;
     Weight *w = weight(g, shape(type == DT_W8 ? DT_F32 : type, 2, dims));
