@@ -35,6 +35,21 @@ static InfoMemory info_memory(const Run *run) {
     return memory;
 }
 
+// What the next token of one sequence takes: weights that are read, operations without those of attention, which grow with the context.
+typedef struct { double weight_bytes, operations, cache_operations; } InfoToken;
+
+static InfoToken info_token(const tn_program *program) {
+    InfoToken token = {0};
+    for (int i = 0; i < program->kernel_count; i++) {
+        const tn_kernel_info *kernel = &program->kernels[i];
+        double times = (double)kernel->calls * (kernel->experts ? kernel->slots : 1);
+        token.weight_bytes += times * kernel->weight_bytes;
+        token.operations += times * kernel->operations;
+        token.cache_operations += times * kernel->cache_operations;
+    }
+    return token;
+}
+
 static const char *info_output(const tn_program *program) {
     return program->out_kind == TN_PER_ROW ? "logits" : program->out_kind == TN_PER_SEQUENCE ? "a vector a sequence" : "a vector a token";
 }
@@ -66,6 +81,13 @@ static void info_text(const Run *run, const InfoMemory *memory, const char *miss
     info_size("KV cache", memory->kv, program->page_bytes ? note : "none");
     info_size("arena", memory->arena, "intermediate values of one step");
     info_size("peak", memory->peak, "at most: these and 32 MiB");
+    InfoToken token = info_token(program);
+    if (token.weight_bytes > 0) {
+        printf("\nA token, one sequence\n");
+        info_size("reads", (unsigned long long)token.weight_bytes, "of weights, and its KV cache");
+        printf("%-11s %10.1f Mop  multiplications and additions, and %.0f for each position it sees\n", "computes", token.operations * 1e-6,
+               token.cache_operations);
+    }
 }
 
 static void info_json_text(const char *key, const char *text) {
@@ -95,6 +117,9 @@ static void info_json(const Run *run, const InfoMemory *memory, const char *miss
            program->kernel_count, tn_blob_meta(run->blob, "chat.user", 0) ? "true" : "false");
     info_json_text("kv", tn_blob_meta(run->blob, "kv", 0));
     printf("\"page_tokens\": %d, \"page_bytes\": %llu, \"sequences\": %d, ", program->page_tokens, program->page_bytes, memory->sequences);
+    InfoToken token = info_token(program);
+    printf("\"weight_bytes_per_token\": %.0f, \"operations_per_token\": %.0f, \"operations_per_token_and_position\": %.0f, ", token.weight_bytes,
+           token.operations, token.cache_operations);
     printf("\"weights_bytes\": %llu, \"kv_bytes\": %llu, \"kv_bytes_per_token\": %llu, \"arena_bytes\": %llu, \"overhead_bytes\": %d, "
            "\"peak_bytes\": %llu}\n", memory->weights, memory->kv, memory->kv_token, memory->arena, INFO_OVERHEAD, memory->peak);
 }

@@ -51,16 +51,17 @@ typedef int tn_x __attribute__((vector_size(16), may_alias));
     static unsigned name(const tn_u8 *from, long rounds) { \
         tn_u8 tiles[64] __attribute__((aligned(64))), out[1024]; \
         for (int i = 0; i < 64; i++) tiles[i] = (tn_u8)(i == 0 ? 1 : i >= 16 && i < 32 ? i % 2 ? 0 : 64 : i >= 48 && i < 56 ? 16 : 0); \
-        __asm__ volatile("ldtilecfg %0\n\ttileloadd (%1,%2,1), %%tmm4\n\ttileloadd (%1,%2,1), %%tmm5\n\ttileloadd (%1,%2,1), %%tmm6\n\ttileloadd (%1,%2,1), %%tmm7\n\t" \
-                         "tilezero %%tmm0\n\ttilezero %%tmm1\n\ttilezero %%tmm2\n\ttilezero %%tmm3" : : "m"(tiles), "r"(from), "r"(64L) : "memory"); \
+        __asm__ volatile("ldtilecfg %0\n\ttileloadd (%1,%2,1), %%tmm6\n\ttileloadd (%1,%2,1), %%tmm7\n\ttilezero %%tmm0\n\ttilezero %%tmm1\n\t" \
+                         "tilezero %%tmm2\n\ttilezero %%tmm3\n\ttilezero %%tmm4\n\ttilezero %%tmm5" : : "m"(tiles), "r"(from), "r"(64L) : "memory"); \
         for (long n = 0; n < rounds; n++) \
-            __asm__ volatile(instruction " %%tmm6, %%tmm4, %%tmm0\n\t" instruction " %%tmm7, %%tmm4, %%tmm1\n\t" \
-                             instruction " %%tmm6, %%tmm5, %%tmm2\n\t" instruction " %%tmm7, %%tmm5, %%tmm3" : : : "memory"); \
+            __asm__ volatile(instruction " %%tmm7, %%tmm6, %%tmm0\n\t" instruction " %%tmm7, %%tmm6, %%tmm1\n\t" instruction " %%tmm7, %%tmm6, %%tmm2\n\t" \
+                             instruction " %%tmm7, %%tmm6, %%tmm3\n\t" instruction " %%tmm7, %%tmm6, %%tmm4\n\t" instruction " %%tmm7, %%tmm6, %%tmm5" \
+                             : : : "memory"); \
         __asm__ volatile("tilestored %%tmm0, (%0,%1,1)\n\ttilerelease" : : "r"(out), "r"(64L) : "memory"); \
         return out[0]; \
     }
 TN_PROBE_TILES(tn_probe_i8, "tdpbssd")
-#define TN_PROBE_I8 (4 * 32768.0)
+#define TN_PROBE_I8 (6 * 32768.0)
 #elif defined(__AVX512VNNI__)
 TN_PROBE(tn_probe_i8, tn_i, "v", 12, "vpdpbusd %3, %2, %0")
 #define TN_PROBE_I8 (12 * 128.0)
@@ -79,7 +80,7 @@ TN_PROBE(tn_probe_i8, tn_x, "x", 8, "movdqa %2, %1\n\tpmaddwd %3, %1\n\tpaddd %1
 #endif
 #if defined(__AMX_BF16__)
 TN_PROBE_TILES(tn_probe_bf16, "tdpbf16ps")
-#define TN_PROBE_BF16 (4 * 16384.0)
+#define TN_PROBE_BF16 (6 * 16384.0)
 #elif defined(__AVX512BF16__)
 TN_PROBE(tn_probe_bf16, tn_i, "v", 12, "vdpbf16ps %3, %2, %0")
 #define TN_PROBE_BF16 (12 * 64.0)

@@ -141,6 +141,7 @@ def info_and_bench():
     info = json.loads(text("--info", "--json"))
     check("info", (info["model"], info["context"], info["kv_bytes"], info["weights_bytes"], info["chat"]), ("fake", 200, 25 * 4096, 2080, True))
     check("peak", info["peak_bytes"], info["weights_bytes"] + info["kv_bytes"] + info["arena_bytes"] + info["overhead_bytes"])
+    check("info of a token", [info[k] for k in ("weight_bytes_per_token", "operations_per_token", "operations_per_token_and_position")], [2080, 1110, 4])
     check("info with a smaller context", json.loads(text("--info", "--json", "--ctx", "17"))["kv_bytes"], 3 * 4096)
     batch = os.path.join(TMP, "lines")
     for count, sequences in (1, 1), (3, 3), (99, 5):
