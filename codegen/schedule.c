@@ -84,6 +84,7 @@ const int *schedule_rows(ScheduleGroup group) {
 // Values that come to the same as another are left out.
 static bool field_varies(const ScheduleKey *key, const Field *f, int value) {
     if (f->where != WHERE_ALWAYS && (f->where == WHERE_CODES) != (key->x_group >= 0)) return false;
+    if (f->offset == offsetof(Schedule, row_block)) return key->target->tile_i8 ? value >= 64 : value <= ROW_BLOCK;
     return f->offset != offsetof(Schedule, panels) || value < (key->outputs + PANEL_WIDTH - 1) / PANEL_WIDTH;
 }
 

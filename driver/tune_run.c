@@ -8,6 +8,7 @@ bool stand_open(Stand *stand, const tn_program *program, const Blob *blob, int t
     *stand = (Stand){.program = program};
     tn_open_options options = {.threads = threads};
     stand->engine = tn_open_blob(program, blob, &options, &stand->failure);
+    if (stand->engine && kernels) tn_team_clock(stand->engine->team, tn_thread_now);   // a neighbour's turn is no part of a kernel's time
     if (stand->engine && (!kernels || tn_engine_time_kernels(stand->engine, &stand->failure) == 0)) return true;
     stand_close(stand);
     return false;

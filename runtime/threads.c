@@ -40,6 +40,7 @@ struct Team {
     const tn_program *program;
     const tn_step *step;
     unsigned long long *kernel_ns;
+    unsigned long long (*now)(void);
 #ifndef _OPENMP
     pthread_t *handles;
     int started;
@@ -54,6 +55,12 @@ struct Team {
 unsigned long long tn_now(void) {
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
+    return (unsigned long long)time.tv_sec * 1000000000ull + (unsigned long long)time.tv_nsec;
+}
+
+unsigned long long tn_thread_now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
     return (unsigned long long)time.tv_sec * 1000000000ull + (unsigned long long)time.tv_nsec;
 }
 
@@ -107,7 +114,7 @@ static void team_barrier(tn_worker *worker) {
 }
 
 static void team_work(Team *team, int index, int count) {
-    tn_worker worker = {.index = index, .count = count, .barrier = count > 1 ? team_barrier : NULL, .team = team, .now = tn_now};
+    tn_worker worker = {.index = index, .count = count, .barrier = count > 1 ? team_barrier : NULL, .team = team, .now = team->now};
     if (team->kernel_ns)
         worker.kernel_ns = team->kernel_ns + (size_t)index * (size_t)team->program->kernel_count;
     team->program->run(team->step, &worker);
@@ -225,6 +232,7 @@ Team *tn_team_new(int threads, tn_failure *failure) {
     }
     memset(team, 0, sizeof *team);
     team->threads = threads > 0 ? threads : available;
+    team->now = tn_now;
     if (team->threads > TEAM_MOST_THREADS)
         team->threads = TEAM_MOST_THREADS;
     team->spins = team->threads > available ? 0 : TEAM_SPINS;
@@ -241,6 +249,7 @@ void tn_team_free(Team *team) {
 }
 
 int tn_team_threads(const Team *team) { return team->threads; }
+void tn_team_clock(Team *team, unsigned long long (*now)(void)) { team->now = now; }
 
 // ---- how many CPUs --------------------------------------------------------------------------------------------------------
 
