@@ -37,6 +37,7 @@ static PassOptions pass_options(const BuildOptions *options, const Target *targe
                          .activation_group = options->activation_group,
                          .symmetric = options->symmetric,
                          .no_fusion = options->no_fusion,
+                         .choices = options->bits,
                          .inputs = options->inputs,
                          .only = options->passes,
                          .skip = options->skip,

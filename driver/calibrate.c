@@ -200,6 +200,7 @@ static char *cached_name(const Build *build, const char *path, const Cache *cach
     Text key = {0};
     text_printf(&key, HEADER "%s %s %s %d %s %s\n", o->quantize ? o->quantize : "", o->group ? o->group : "", o->activation_group ? o->activation_group : "",
                 o->symmetric, o->passes ? o->passes : "", o->skip ? o->skip : "");
+    text_printf(&key, "%s\n", o->bits ? o->bits : "");
     bool done = manifest_files(path, build->model, &key) && calibration_key(o, &key);
     char *name = done ? cache_name(cache, 'q', cache_key(&key), ".calibration") : NULL;
     text_free(&key);

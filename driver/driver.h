@@ -29,7 +29,7 @@ typedef struct {
     const char *help;
 } Option;
 
-enum { MAX_OPTIONS = 40 };
+enum { MAX_OPTIONS = 48 };
 
 typedef struct {
     const Command *command;
@@ -51,8 +51,9 @@ void command_help(const Options *options, FILE *to);
 // How a model becomes code: the options of every command that compiles.
 typedef struct BuildOptions {
     const char *kv;
-    const char *target, *quantize, *group, *activation_group, *calibrate, *passes, *skip, *print_after;
+    const char *target, *quantize, *group, *activation_group, *calibrate, *bits, *passes, *skip, *print_after;
     bool symmetric, inputs, timing, json; // inputs: of a calibration run
+    const char *budget_bits, *budget_kl; // of --quant auto
     uint64_t cache_size;
     bool no_cache, reference, no_tuning, no_fusion;
     bool several;                // the command takes several targets

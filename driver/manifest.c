@@ -58,6 +58,8 @@ bool manifest_key(const char *path, const Target *target, const BuildOptions *op
     text_printf(key, "groups %s %s%s\n", options->group ? options->group : "-", options->activation_group ? options->activation_group : "-",
                 options->symmetric ? " symmetric" : "");
     if (options->no_fusion) text_puts(key, "no fusion\n");
+    text_printf(key, "bits %s budget %s %s\n", options->bits ? options->bits : "-", options->budget_bits ? options->budget_bits : "-",
+                options->budget_kl ? options->budget_kl : "-");
     if (!calibration_key(options, key)) return false;
     return beside_program(BACKEND_LIBRARY, library, sizeof library) && add_identity(key, library);
 }

@@ -22,6 +22,7 @@ static const RecipeRow recipes[] = {
     {"w8a8", 8, DT_COUNT, 0, true, true, "weights int8 with a scale an output (or --group), activations int8"},
     {"w4a8", 4, DT_COUNT, 4, true, true, "weights 4-bit in groups, activations int8"},
     {"w4a16", 4, DT_COUNT, 4, false, true, "weights 4-bit in groups, float32 arithmetic"},
+    {"auto", 8, DT_BF16, 4, true, true, "each class of matrices in the format that a budget of error or size allows"},
     {"bf16", 16, DT_BF16, 0, false, false, "weights bfloat16, and activations where the target multiplies it"},
     {"f16", 16, DT_F16, 0, false, false, "weights binary16"},
 };
@@ -52,12 +53,13 @@ static int group_number(const char *text, const char *whole) {
 static bool read_groups(Recipe *recipe, Diags *diags) {
     const PassOptions *options = recipe->options;
     const RecipeRow *row = recipe->row;
-    recipe->group = row->bits == 4 ? 32 : 0;
+    recipe->group = -1;
     recipe->activation = -1;
-    bool integers = row->bits == 4 || row->bits == 8;
+    bool integers = row->bits == 4 || row->bits == 8, chosen = strcmp(row->name, "auto") == 0;
+    if (chosen && options->group) return diag_error(diags, NOWHERE, "--quant auto chooses groups itself"), false;
     if ((options->group || options->symmetric) && !integers)
         return diag_error(diags, NOWHERE, "--quant %s has no groups of weights", row->name), diag(diags, DIAG_HINT, NOWHERE, "w8a8, w4a8 and w4a16 have"), false;
-    if (options->symmetric && row->bits != 4) return diag_error(diags, NOWHERE, "--symmetric is for 4-bit weights: 8-bit ones always are"), false;
+    if (options->symmetric && row->bits != 4 && !chosen) return diag_error(diags, NOWHERE, "--symmetric is for 4-bit weights: 8-bit ones always are"), false;
     recipe->symmetric = options->symmetric;
     if (options->group && (recipe->group = group_number(options->group, "channel")) < 0)
         return diag_error(diags, NOWHERE, "--group is 32, 64, 128 or channel, not '%s'", options->group), false;
@@ -70,12 +72,25 @@ static bool read_groups(Recipe *recipe, Diags *diags) {
     return true;
 }
 
+static bool read_choices(const char *choices, Diags *diags) {
+    for (const char *at = choices; at && *at; at += strspn(at, " ")) {
+        size_t length = strcspn(at, " "), name = strcspn(at, "= ");
+        const char *bits = at + name + 1;
+        size_t digits = name < length ? length - name - 1 : 0;
+        bool known = (digits == 1 && strchr("048", *bits)) || (digits == 2 && memcmp(bits, "16", 2) == 0);
+        if (!name || !known)
+            return diag_error(diags, NOWHERE, "--bits: '%.*s' is not NAME=BITS with 0 (as stored), 4, 8 or 16 bits", (int)length, at), false;
+        at += length;
+    }
+    return true;
+}
+
 bool recipe_read(Recipe *recipe, const PassOptions *options, Diags *diags) {
     const char *name = options->quantize ? options->quantize : recipes[0].name;
     *recipe = (Recipe){.options = options};
     for (int i = 0; i < (int)COUNT_OF(recipes); i++)
         if (strcmp(name, recipes[i].name) == 0) recipe->row = &recipes[i];
-    return recipe->row ? read_groups(recipe, diags) : unknown_recipe(name, diags);
+    return recipe->row ? read_groups(recipe, diags) && read_choices(options->choices, diags) : unknown_recipe(name, diags);
 }
 
 bool quantization_valid(const PassOptions *options, Diags *diags) {
@@ -98,23 +113,23 @@ static DType coded_type(int bits, int group, bool symmetric) {
 }
 
 // The codes that a matrix of this type would have under the recipe: DT_COUNT as stored. A group that does not divide a row is halved until it does.
-static DType stored_under(const Recipe *recipe, const Type *w) {
+static DType stored_under(const Recipe *recipe, int bits, const Type *w) {
     GroupedFormat format;
-    int bits = recipe->row->bits, group = recipe->group;
+    int group = recipe->group >= 0 ? recipe->group : bits == 4 ? 32 : 0;
     bool coded = grouped_format(w->dtype, &format);
     if (!bits || (coded && format.bits <= recipe->row->keep_bits)) return DT_COUNT;
     if (bits == 16) return w->dtype == recipe->row->floats ? DT_COUNT : recipe->row->floats;
     while (group > 32 && w->dims[w->rank - 1] % group) group /= 2;
     if (group && w->dims[w->rank - 1] % group) return DT_COUNT;
-    DType to = coded_type(bits, group, recipe->symmetric);
+    DType to = coded_type(bits, group, recipe->symmetric && bits == 4);
     return w->dtype == to ? DT_COUNT : to;
 }
 
 // Whether x can be int8 for this product: codes that are integers, groups that fit, sums within int32.
-static bool takes_codes(const Recipe *recipe, const Node *linear) {
+static bool takes_codes(const Recipe *recipe, int bits, const Node *linear) {
     const Type *w = &linear->operands[1]->type;
     int64_t inner = w->dims[w->rank - 1], group = recipe->activation > 0 ? recipe->activation : inner;
-    DType to = stored_under(recipe, w), as = to == DT_COUNT ? w->dtype : to;
+    DType to = stored_under(recipe, bits, w), as = to == DT_COUNT ? w->dtype : to;
     GroupedFormat format;
     if (!recipe->row->codes || w->rank != 2 || inner % 4 || inner % group || inner >= INT64_C(0x80000000) / (127 * 256)) return false;
     if (grouped_format(as, &format)) return !format.table && (format.group % group == 0 || group % format.group == 0);
@@ -141,8 +156,8 @@ static void note_use(Classes *classes, const Node *node, int operand, bool route
     Class *class = &classes->classes[bindings_class(classes->bindings, value)];
     if (node->op == OP_LINEAR && operand == 1) {
         class->linear = true;
-        class->float_linear |= router || !takes_codes(classes->recipe, node);
-        class->to = stored_under(classes->recipe, &value->type);
+        class->float_linear |= router || !takes_codes(classes->recipe, class->bits, node);
+        class->to = stored_under(classes->recipe, class->bits, &value->type);
         class->other |= router;
     } else if (node->op == OP_EMBEDDING && operand == 1) {
         class->embedding = true;
@@ -151,9 +166,34 @@ static void note_use(Classes *classes, const Node *node, int operand, bool route
     }
 }
 
+// Bits that `choices` ("NAME=BITS NAME=BITS …") gives to a class by the name of its first weight; -1: it does not say.
+static int chosen_bits(const char *choices, const char *name) {
+    size_t length = strlen(name);
+    for (const char *at = choices; at && *at; at += strcspn(at, " "), at += strspn(at, " ")) {
+        const char *equals = at + strcspn(at, "= ");
+        if (*equals == '=' && (size_t)(equals - at) == length && memcmp(at, name, length) == 0) return atoi(equals + 1);
+    }
+    return -1;
+}
+
+static void choose_bits(Classes *classes) {
+    const Module *module = classes->module;
+    bool *named = ARENA_ARRAY(classes->scratch, bool, bindings_limit(classes->bindings));
+    for (int c = 0; c < bindings_limit(classes->bindings); c++) classes->classes[c].bits = classes->recipe->row->bits;
+    for (int w = 0; w < module->weight_count; w++) {
+        int c = bindings_weight(classes->bindings, module->weights[w]);
+        if (named[c]) continue;
+        named[c] = true;
+        classes->classes[c].first = module->weights[w];
+        int bits = chosen_bits(classes->recipe->options->choices, module->weights[w]->name);
+        if (bits >= 0) classes->classes[c].bits = bits;
+    }
+}
+
 void classes_find(Classes *classes, const Module *module, const Recipe *recipe, Arena *scratch) {
     *classes = (Classes){.module = module, .recipe = recipe, .scratch = scratch, .bindings = bindings_new(module, scratch)};
     classes->classes = ARENA_ARRAY(scratch, Class, bindings_limit(classes->bindings));
+    choose_bits(classes);
     for (int f = 0; f < module->func_count; f++) {
         const Func *func = module->funcs[f];
         const Uses *uses = uses_new(func, scratch);

@@ -21,6 +21,8 @@ bool recipe_read(Recipe *recipe, const PassOptions *options, Diags *diags);
 // What all that reads a class of bound weights asks of it.
 typedef struct {
     bool linear, float_linear, other, embedding;   // float_linear: some product of it stays in float
+    const Weight *first;                           // of it, in the module's order: its name for --quant auto
+    int bits;                                      // the recipe's, or what was chosen for it; 0: as stored
     DType to;                                      // what it is stored as, DT_COUNT: as stored
 } Class;
 
