@@ -2,6 +2,7 @@
 // (run it, link it, print it) is theirs.
 #include "driver/build.h"
 #include "driver/calibrate.h"
+#include "driver/choose.h"
 
 #include "codegen/fat.h"
 #include "driver/tune_db.h"
@@ -140,7 +141,7 @@ static bool load(Build *build, const char *path, Diags *diags) {
 }
 
 static bool plan(Build *build, const char *path, Diags *diags) {
-    if (!build_passes(build->model->module, build->options, diags) || !build_calibrate(build, path, diags)) return false;
+    if (!build_choose(build, path, diags) || !build_passes(build->model->module, build->options, diags) || !build_calibrate(build, path, diags)) return false;
     double began = seconds_now();
     TuneBook book;
     tune_book_open(&book, build->target, build->options, diags);

@@ -25,6 +25,7 @@ typedef struct {
     Text meta, tokenizer;
     BlobPart parts[3];
     int part_count;
+    BuildOptions chosen; // --quant auto: options with what was chosen
     void *calibrated; // what calibration rounded: mapped
     uint64_t calibrated_bytes;
     Progress *progress; // shown while weights are packed; may be NULL

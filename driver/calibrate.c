@@ -25,8 +25,8 @@ extern const char calibration_text[], calibration_text_end[];
 __asm__(".pushsection .rodata\n.globl calibration_text\n.globl calibration_text_end\ncalibration_text:\n.incbin \"" TENON_CALIBRATION_TEXT
         "\"\ncalibration_text_end:\n.byte 0\n.popsection\n");
 
-static bool read_calibration(const BuildOptions *options, Text *text, Diags *diags) {
-    if (strcmp(options->calibrate, "default") != 0) return read_text(options->calibrate, text, diags);
+bool calibration_text_of(const BuildOptions *options, Text *text, Diags *diags) {
+    if (options->calibrate && strcmp(options->calibrate, "default") != 0) return read_text(options->calibrate, text, diags);
     text_add(text, calibration_text, (size_t)(calibration_text_end - calibration_text));
     return true;
 }
@@ -35,7 +35,7 @@ bool calibration_key(const BuildOptions *options, Text *key) {
     if (!options->calibrate) return true;
     Text text = {0};
     Diags *quiet = diags_new();
-    bool done = strcmp(options->calibrate, "-") != 0 && read_calibration(options, &text, quiet);
+    bool done = strcmp(options->calibrate, "-") != 0 && calibration_text_of(options, &text, quiet);
     if (done)
         text_printf(key, "calibrate %zu %016llx%016llx\n", text.length, (unsigned long long)hash_bytes(text.data, text.length, 0),
                     (unsigned long long)hash_bytes(text.data, text.length, 1));
@@ -230,7 +230,7 @@ static bool make_file(Build *build, const char *path, const char *name, uint64_t
     Text unnamed = {0};
     text_printf(&unnamed, "%s/tenon.calibration", folder && *folder ? folder : "/tmp");
     OutFile file;
-    bool done = read_calibration(build->options, &c.text, diags) && outfile_open(&file, name ? name : unnamed.data, diags);
+    bool done = calibration_text_of(build->options, &c.text, diags) && outfile_open(&file, name ? name : unnamed.data, diags);
     text_free(&unnamed);
     if (!done) return text_free(&c.text), false;
     void *map = ftruncate(file.fd, (off_t)length) == 0 ? map_file(file.fd, length, true) : NULL;

@@ -38,6 +38,8 @@ bool calibrated(const Weight *weight);   // it is rounded by calibration
 // calibrate.c: sets Weight.quantized of every matrix that the passes quantize to integers. The bytes stay until calibration_release.
 bool build_calibrate(Build *build, const char *path, Diags *diags);
 void calibration_release(Build *build);
+// The text of --calibrate, or our own.
+bool calibration_text_of(const BuildOptions *options, Text *text, Diags *diags);
 // What a run with --calibrate depends on beside the model: the text itself. False: it cannot be read.
 bool calibration_key(const BuildOptions *options, Text *key);
 #endif

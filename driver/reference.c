@@ -5,6 +5,7 @@
 // KV page, which the run time hands out zeroed: the page's first word is then the number of the sequence's state.
 #include "driver/build.h"
 #include "driver/calibrate.h"
+#include "driver/choose.h"
 #include "ir/interp.h"
 #include "runtime/format.h"
 
@@ -177,7 +178,8 @@ bool reference_open(Program *program, const char *path, const BuildOptions *opti
     reference->model = reference->build.model;
     program->reference = reference;
     bool passes = options->passes || options->skip || options->quantize || options->kv; // asked for: the model as they leave it, else as it is written
-    bool done = (!passes || (build_passes(reference->model->module, options, diags) && build_calibrate(&reference->build, path, diags))) && describe(reference, diags);
+    bool done = (!passes || (build_choose(&reference->build, path, diags) &&
+                           build_passes(reference->model->module, reference->build.options, diags) && build_calibrate(&reference->build, path, diags))) && describe(reference, diags);
     if (done) {
         Build *build = &reference->build;
         build->parts[build->part_count++] = (BlobPart){SECTION_WEIGHTS, pack_address, reference};
