@@ -147,7 +147,7 @@ static bool measure(Choose *c, const char *bits, double *cost, Diags *diags) {
     tn_failure failure = {0};
     int code;
     options.target = "native";
-    options.calibrate = options.print_after = options.passes = options.skip = NULL;
+    options.budget_bits = options.budget_kl = options.calibrate = options.print_after = options.passes = options.skip = NULL;
     options.timing = options.reference = false;
     options.observe = NULL;
     options.no_cache = true;
@@ -288,7 +288,7 @@ static bool choose(Choose *c, Text *out, Diags *diags) {
     Build build;
     BuildOptions options = *c->options;
     options.quantize = "as-stored";
-    options.calibrate = options.activation_group = options.passes = options.skip = NULL;
+    options.budget_bits = options.budget_kl = options.calibrate = options.activation_group = options.passes = options.skip = NULL;
     options.symmetric = false;
     options.target = "native";
     options.observe = see_classes;

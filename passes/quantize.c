@@ -30,19 +30,17 @@ static int64_t activation_group(const Quantize *q, const Value *x) {
     return rotated || columns % PLAIN_GROUP ? columns : PLAIN_GROUP;
 }
 
-// Codes of x for all products that read it: their sums are of the smallest group of any.
-static Node *codes_of(Quantize *q, Func *func, Value *x, int *at) {
-    for (int i = 0; i < *at; i++)
-        if (func->nodes[i]->op == OP_QUANTIZE_ROWS && func->nodes[i]->operands[0] == x) return func->nodes[i];
-    int64_t columns = x->type.dims[x->type.rank - 1], group = activation_group(q, x), sums = group;
-    for (int i = *at; i < func->node_count; i++)
-        if (becomes_int8(q, func->nodes[i]) && func->nodes[i]->operands[0] == x) {
-            int64_t w = weight_group(q, func->nodes[i]->operands[1]);
-            if (w < sums) sums = w;
-        }
+// Codes of x for the products that read it and sum over groups of the same size: those of the scales, or of the weight, whichever is smaller.
+static Node *codes_of(Quantize *q, Func *func, Value *x, const Value *weight, int *at) {
+    int64_t columns = x->type.dims[x->type.rank - 1], group = activation_group(q, x), sums = weight_group(q, weight) < group ? weight_group(q, weight) : group;
+    int64_t group_attr = group == columns ? 0 : group, sums_attr = sums == columns ? 0 : sums;
+    for (int i = 0; i < *at; i++) {
+        Node *node = func->nodes[i];
+        if (node->op == OP_QUANTIZE_ROWS && node->operands[0] == x && node_int(node, "group") == group_attr && node_int(node, "sums") == sums_attr) return node;
+    }
     const char *names[] = {arena_printf(func->module->arena, "%s.codes", x->name), arena_printf(func->module->arena, "%s.scale", x->name),
                            arena_printf(func->module->arena, "%s.sums", x->name)};
-    Attr attrs[] = {attr_number("group", (double)(group == columns ? 0 : group)), attr_number("sums", (double)(sums == columns ? 0 : sums))};
+    Attr attrs[] = {attr_number("group", (double)group_attr), attr_number("sums", (double)sums_attr)};
     Node *node = node_insert(func, *at, OP_QUANTIZE_ROWS, &x, 1, attrs, 2, names, func->nodes[*at]->loc, q->diags);
     *at += node != NULL;
     return node;
@@ -60,7 +58,7 @@ static bool replace(Func *func, Node *linear, Node *product) {
 
 static bool make_int8(Quantize *q, Func *func, int *at) {
     Node *linear = func->nodes[*at];
-    Node *codes = codes_of(q, func, linear->operands[0], at);
+    Node *codes = codes_of(q, func, linear->operands[0], linear->operands[1], at);
     if (!codes) return false;
     Value *operands[] = {codes->results[0], codes->results[1], codes->results[2], linear->operands[1], linear->operands[2]};
     return replace(func, linear, node_insert(func, *at, OP_LINEAR_I8, operands, COUNT_OF(operands), NULL, 0, NULL, linear->loc, q->diags));
