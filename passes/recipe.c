@@ -7,7 +7,7 @@
 // Defaults, by KL divergence from float32 on SmolLM2 135M and Gemma 3 270M (prose; weights int8 with a scale an output): codes of x with a scale a
 // row cost 0.028 and 0.033, in groups of 32 0.005, a row of the rotated x 0.0034 and 0.0029: as Q8_0 weights and groups of 32 do (0.0029, 0.0024), in
 // one exact sum over all of K. Weights that keep their own codes cannot be rotated: x in groups of 32 costs 0.002 there. Four-bit weights want a
-// minimum and groups: symmetric ones double the error.
+// minimum and groups: symmetric ones double the error; and the tables at both ends keep eight.
 #include "passes/recipe.h"
 #include "ir/dequant.h"
 
@@ -115,7 +115,7 @@ static DType coded_type(int bits, int group, bool symmetric) {
 // The codes that a matrix of this type would have under the recipe: DT_COUNT as stored. A group that does not divide a row is halved until it does.
 static DType stored_under(const Recipe *recipe, int bits, const Type *w) {
     GroupedFormat format;
-    int group = recipe->group >= 0 ? recipe->group : bits == 4 ? 32 : 0;
+    int group = recipe->group >= 0 && bits == recipe->row->bits ? recipe->group : bits == 4 ? 32 : 0;   // --group is for the recipe's own bits
     bool coded = grouped_format(w->dtype, &format);
     if (!bits || (coded && format.bits <= recipe->row->keep_bits)) return DT_COUNT;
     if (bits == 16) return w->dtype == recipe->row->floats ? DT_COUNT : recipe->row->floats;
@@ -176,10 +176,31 @@ static int chosen_bits(const char *choices, const char *name) {
     return -1;
 }
 
+// The matrix whose product main returns, perhaps through elementwise work; NULL: none.
+static const Value *output_matrix(const Module *module) {
+    const Value *value = module->main->result_count ? module->main->results[0] : NULL;
+    while (value && value->kind == VALUE_RESULT && op_is(value->node, ELEMENTWISE) && value->node->operand_count) value = value->node->operands[0];
+    bool linear = value && value->kind == VALUE_RESULT && value->node->op == OP_LINEAR && value_is_weight(value->node->operands[1]);
+    return linear ? value->node->operands[1] : NULL;
+}
+
+// Where matrices get four bits, the table of tokens and the one that makes logits get eight: an error there is the output's own.
+static void spare_tables(Classes *classes) {
+    const Module *module = classes->module;
+    const Value *output = output_matrix(module);
+    if (output) classes->classes[bindings_class(classes->bindings, output)].bits = 8;
+    for (int f = 0; f < module->func_count; f++)
+        for (int i = 0; i < module->funcs[f]->node_count; i++) {
+            const Node *node = module->funcs[f]->nodes[i];
+            if (node->op == OP_EMBEDDING && value_is_weight(node->operands[1])) classes->classes[bindings_class(classes->bindings, node->operands[1])].bits = 8;
+        }
+}
+
 static void choose_bits(Classes *classes) {
     const Module *module = classes->module;
     bool *named = ARENA_ARRAY(classes->scratch, bool, bindings_limit(classes->bindings));
     for (int c = 0; c < bindings_limit(classes->bindings); c++) classes->classes[c].bits = classes->recipe->row->bits;
+    if (classes->recipe->row->bits == 4) spare_tables(classes);
     for (int w = 0; w < module->weight_count; w++) {
         int c = bindings_weight(classes->bindings, module->weights[w]);
         if (named[c]) continue;
