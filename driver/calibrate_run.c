@@ -186,7 +186,7 @@ CalibrationRun *calibration_run_open(Calibration *calibration, Diags *diags) {
     run->calibration = calibration;
     run->options = *calibration->options;
     run->options.target = "native";
-    run->options.quantize = run->options.group = run->options.activation_group = run->options.calibrate = run->options.bits = run->options.budget_bits = run->options.budget_kl = run->options.passes = run->options.skip =
+    run->options.kv = run->options.quantize = run->options.group = run->options.activation_group = run->options.calibrate = run->options.bits = run->options.budget_bits = run->options.budget_kl = run->options.passes = run->options.skip =
         run->options.print_after = NULL;
     run->options.symmetric = run->options.timing = false;
     run->options.inputs = true;

@@ -147,7 +147,7 @@ static bool measure(Choose *c, const char *bits, double *cost, Diags *diags) {
     tn_failure failure = {0};
     int code;
     options.target = "native";
-    options.budget_bits = options.budget_kl = options.calibrate = options.print_after = options.passes = options.skip = NULL;
+    options.kv = options.budget_bits = options.budget_kl = options.calibrate = options.print_after = options.passes = options.skip = NULL;
     options.timing = options.reference = false;
     options.observe = NULL;
     options.no_cache = true;
