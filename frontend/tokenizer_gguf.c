@@ -44,6 +44,7 @@ static const PreTokenizer pre_tokenizers[] = {
       "|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"},
      false,
      false},
+    {"default", {"[\\p{P}\\$\\+<=>\\^~\\|]+", BUILD_GPT2_PATTERN, "\\p{N}+", "[0-9][0-9][0-9]"}, false, false},
     {"falcon", {"[\\p{P}\\$\\+<=>\\^~\\|`]+", BUILD_GPT2_PATTERN, "[0-9][0-9][0-9]"}, false, false},
     {"bloom poro-chat gpt3-finnish",
      {" ?[^(\\s|.,!?\xE2\x80\xA6\xE3\x80\x82\xEF\xBC\x8C\xE3\x80\x81\xE0\xA5\xA4\xDB\x94\xD8\x8C)]+"},
