@@ -1,0 +1,83 @@
+#!/bin/bash
+# Calibrated quantization: the same bytes each time and in every form, nearer to the float model than plain rounding; formats chosen by measurement;
+# what cannot be calibrated is said clearly.
+source "$(dirname "$0")/common.sh"
+sed -e 's/hidden: 16/hidden: 64/; s/head_dim: 8/head_dim: 32/; s/ffn: 24/ffn: 96/; s/toy.safetensors/wide.safetensors/; s/^name: toy/name: wide/' toy.yaml > ids.yaml
+sed -e 's/^context:/tokenizer: letters.json\ncontext:/' ids.yaml > wide.yaml
+python3 - <<'P'
+import json, struct
+shapes = {"embed": [32, 64]}
+for l in range(2):
+    shapes.update({f"l{l}.wq": [64, 64], f"l{l}.wk": [32, 64], f"l{l}.wv": [32, 64], f"l{l}.wo": [64, 64], f"l{l}.norm": [64],
+                   f"l{l}.up": [96, 64], f"l{l}.down": [64, 96]})
+header, data, seed = {}, b"", 1
+for name, shape in shapes.items():
+    n = shape[0] * (shape[1] if len(shape) > 1 else 1)
+    raw = b""
+    for i in range(n):
+        seed = (seed * 1103515245 + 12345) & 0x7fffffff
+        raw += struct.pack("<f", (seed / 0x7fffffff - 0.5) * (4 if i % 61 == 7 else 0.5))
+    header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [len(data), len(data) + len(raw)]}
+    data += raw
+text = json.dumps(header).encode()
+text += b" " * (-len(text) % 8)
+open("wide.safetensors", "wb").write(struct.pack("<Q", len(text)) + text + data)
+letters = "abcdefghijklmnopqrstuvwxyz .,\nT!"
+json.dump({"version": "1.0", "added_tokens": [], "normalizer": None, "pre_tokenizer": None, "post_processor": None, "decoder": {"type": "Fuse"},
+           "model": {"type": "BPE", "vocab": {c: i for i, c in enumerate(letters)}, "merges": [], "unk_token": "!", "fuse_unk": False}},
+          open("letters.json", "w"))
+P
+for i in $(seq 40); do echo "the mill stood where the river bent, and the wheel turned $i times. so it went on."; done > text.txt
+: > empty.txt
+
+# the same bytes: twice, without a cache, as an executable, in the interpreter's eyes
+kept="run wide.yaml --quant w8a8 --calibrate text.txt --tokens 1,2,3,4,5,6,7 -n 0"
+must "calibrated run" tenon $kept --logits a.npy
+expect_count 'q-*' 1 "a calibrated run"
+must "a second run" tenon $kept --logits b.npy
+expect_count 'q-*' 1 "a second run"
+must "a run without cache" tenon $kept --no-cache --logits c.npy
+must "calibrated executable" tenon compile wide.yaml --quant w8a8 --calibrate text.txt -o wide
+must "running it" ./wide --tokens 1,2,3,4,5,6,7 -n 0 --logits d.npy --threads 1
+must "the interpreter" tenon $kept --reference --logits e.npy
+must "plain rounding" tenon run wide.yaml --quant w8a8 --tokens 1,2,3,4,5,6,7 -n 0 --logits plain.npy
+for other in b c d; do same a.npy $other.npy "calibrated $other"; done
+near a.npy e.npy "calibrated"
+cmp -s a.npy plain.npy && fail "calibration changed nothing"
+
+# nearer to the float model than plain rounding
+kl() { tenon eval wide.yaml --text text.txt --limit 500 --against-quant as-stored --json "$@" 2>said | python3 -c 'import json, sys; print(json.load(sys.stdin)["kl"])'; }
+plain=$(kl --quant w4a16) better=$(kl --quant w4a16 --calibrate text.txt)
+python3 -c "import sys; sys.exit(not $better < $plain)" || fail "KL $better with calibration, $plain without"
+
+# auto: what was chosen is said and kept; a budget in bits is kept to
+must "auto" tenon run wide.yaml --quant auto --budget-bits 6.5 --calibrate text.txt --tokens 1,2,3 -n 0
+grep -q 'bits a weight; measured on' said || fail "auto does not say what it chose"
+bits=$(sed -n 's/ bits a weight.*//p' said)
+python3 -c "import sys; sys.exit(not $bits <= 6.5)" || fail "auto: $bits bits a weight"
+expect_count 'a-*' 1 "auto"
+
+# tasks
+must "next-word" tenon eval wide.yaml --text text.txt --limit 300 --task next-word --against-quant as-stored --quant w8a8
+grep -q 'of it kept (95 % confidence' said || fail "no confidence interval"
+
+# what is wrong is said
+wrong() {   # MESSAGE ARGUMENTS…
+    local message=$1
+    shift
+    tenon "$@" >said 2>&1
+    local code=$?
+    [ $code -eq 1 ] || [ $code -eq 2 ] || fail "$*: left with $code"
+    grep -q -- "$message" said || { fail "$*: no '$message'"; head -5 said; }
+}
+wrong "the calibration text has no tokens" run wide.yaml --quant w8a8 --calibrate empty.txt --tokens 1 -n 0
+wrong "the model needs a tokenizer" run ids.yaml --quant w8a8 --calibrate text.txt --tokens 1 -n 0
+wrong "nothing.txt" run wide.yaml --quant w8a8 --calibrate nothing.txt --tokens 1 -n 0
+wrong "is not NAME=BITS" run wide.yaml --quant w8a8 --bits 'l0.wq=5' --tokens 1 -n 0
+wrong "--group is 32, 64, 128 or channel" run wide.yaml --quant w8a8 --group 48 --tokens 1 -n 0
+wrong "leaves activations in float" run wide.yaml --quant w4a16 --act-group 32 --tokens 1 -n 0
+wrong "one of them" run wide.yaml --quant auto --budget-bits 5 --budget-kl 0.1 --tokens 1 -n 0
+wrong "--task is next-word or last-word" eval wide.yaml --text text.txt --task spelling
+must "nothing to calibrate" tenon run wide.yaml --quant bf16 --calibrate text.txt --tokens 1 -n 0
+grep -q -- "--calibrate does nothing" said || fail "no warning that nothing is calibrated"
+finish calibrate
