@@ -133,12 +133,12 @@ TN_INLINE void tn_tiles_add(tn_codes f, float *acc, long ldacc, const tn_code_ro
         tn_i s[6][4];
         TN_UNROLL for (int q = 0; q < 4; q++)
             TN_UNROLL for (int v = 0; v < 4; v++) s[q][v] = tn_load_i(sums + 64 * (r + q) + 16 * v);
-        tn_codes_add(f, acc + (r0 + r) * ldacc, ldacc, x, r0 + r, i, head, s, 4);
+        tn_codes_add(f, acc + (r0 + r) * ldacc, ldacc, x, r0 + r, i, head, s, 4, 0, 4);
     }
     for (; r < rows; r++) {
         tn_i s[6][4];
         TN_UNROLL for (int v = 0; v < 4; v++) s[0][v] = tn_load_i(sums + 64 * r + 16 * v);
-        tn_codes_add(f, acc + (r0 + r) * ldacc, ldacc, x, r0 + r, i, head, s, 1);
+        tn_codes_add(f, acc + (r0 + r) * ldacc, ldacc, x, r0 + r, i, head, s, 1, 0, 4);
     }
 }
 TN_INLINE void tn_tiles_groups(tn_codes f, float *acc, long ldacc, const tn_code_rows *x, int rows, const tn_u8 *w, int k) {

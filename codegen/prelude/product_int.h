@@ -48,23 +48,23 @@ typedef int tn_int1 __attribute__((aligned(1), may_alias));
 TN_INLINE tn_i tn_four(const signed char *x) { return tn_splat_i(*(const tn_int1 *)x); }
 
 // s += the dot products of n values of k of m rows; `ahead`: how far ahead of the codes memory is asked for.
-TN_INLINE void tn_codes_sum(tn_codes f, tn_i s[6][4], const signed char *x, long ldx, const tn_u8 *c, int n, long ahead, const int m) {
+TN_INLINE void tn_codes_sum(tn_codes f, tn_i s[6][4], const signed char *x, long ldx, const tn_u8 *c, int n, long ahead, const int m, const int vectors) {
     const int step = f.bits == 4 ? 8 : 4;
     TN_NO_UNROLL for (int i = 0; i < n; i += step, c += 256, x += step) {
-        TN_UNROLL for (int v = 0; v < 4; v++) __builtin_prefetch(c + ahead + 64 * v);
+        TN_UNROLL for (int v = 0; v < vectors; v++) __builtin_prefetch(c + ahead + 64 * v);
         TN_UNROLL for (int high = 0; high < step / 4; high++) {
             tn_i b[4];
             if (high && m > 4) TN_KEEP_IN_MEMORY;   // the same vectors are loaded again: with six rows there is no register left to keep them
-            TN_UNROLL for (int v = 0; v < 4; v++) b[v] = tn_codes_quad(f, c + 64 * v, high);
+            TN_UNROLL for (int v = 0; v < vectors; v++) b[v] = tn_codes_quad(f, c + 64 * v, high);
             TN_UNROLL for (int r = 0; r < m; r++) {
                 const tn_i a = tn_four(x + r * ldx + 4 * high);
-                TN_UNROLL for (int v = 0; v < 4; v++) s[r][v] = tn_codes_dot(f, s[r][v], b[v], a);
+                TN_UNROLL for (int v = 0; v < vectors; v++) s[r][v] = tn_codes_dot(f, s[r][v], b[v], a);
             }
         }
     }
 }
 // What a group's sums add to acc: scaled by what changes along k.
-TN_INLINE void tn_codes_add(tn_codes f, float *acc, long ldacc, const tn_code_rows *x, int r0, int i, const tn_u8 *head, tn_i s[6][4], const int m) {
+TN_INLINE void tn_codes_add(tn_codes f, float *acc, long ldacc, const tn_code_rows *x, int r0, int i, const tn_u8 *head, tn_i s[6][4], const int m, const int v0, const int vectors) {
     const int g = tn_codes_group(f);
     tn_v minimum_by[6], scale_by[6];
     TN_KEEP_IN_MEMORY;   // acc, between groups: registers hold the integer sums
@@ -73,8 +73,8 @@ TN_INLINE void tn_codes_add(tn_codes f, float *acc, long ldacc, const tn_code_ro
         scale_by[r] = tn_splat(by);
         if (f.minimum) minimum_by[r] = tn_splat(f.xgroup ? (float)tn_codes_total(x, r0 + r, i / g) * by : (float)tn_codes_total(x, r0 + r, i / g));
     }
-    TN_UNROLL for (int v = 0; v < 4; v++) {
-        tn_v scale = f.group ? tn_codes_scale(f, head, v) : tn_splat(1), minimum = f.minimum ? tn_codes_minimum(f, head, v) : tn_splat(0);
+    TN_UNROLL for (int v = 0; v < vectors; v++) {
+        tn_v scale = f.group ? tn_codes_scale(f, head, v0 + v) : tn_splat(1), minimum = f.minimum ? tn_codes_minimum(f, head, v0 + v) : tn_splat(0);
         TN_UNROLL for (int r = 0; r < m; r++) {
             float *to = acc + r * ldacc + 16 * v;
             tn_v sum = tn_from_int(s[r][v]), y = tn_load(to);
@@ -87,16 +87,16 @@ TN_INLINE void tn_codes_add(tn_codes f, float *acc, long ldacc, const tn_code_ro
 }
 // acc += rows r0 … r0 + m - 1, values first … last - 1 of k. Without groups acc holds int32 sums until the end. `open`: 4-bit codes of these
 // values, opened to bytes before; or NULL.
-TN_INLINE void tn_codes_tile(tn_codes f, float *acc, long ldacc, const tn_code_rows *x, int r0, const tn_u8 *w, const tn_u8 *open, int first, int last, long ahead, const int m) {
+TN_INLINE void tn_codes_tile(tn_codes f, float *acc, long ldacc, const tn_code_rows *x, int r0, const tn_u8 *w, const tn_u8 *open, int first, int last, long ahead, const int m, const int v0, const int vectors) {
     const int head = tn_codes_head(f), g = tn_codes_group(f), row = 16 * f.bits / 2;   // bytes of one k
-    acc += r0 * ldacc;
+    acc += r0 * ldacc + 16 * v0;
     if (!g) {
         tn_i s[6][4];
         TN_UNROLL for (int r = 0; r < m; r++)
-            TN_UNROLL for (int v = 0; v < 4; v++) s[r][v] = first ? tn_load_i((const int *)(const void *)(acc + r * ldacc + 16 * v)) : tn_codes_start(f, x, r0 + r, 0);
-        tn_codes_sum(f, s, x->x + r0 * x->ldx + first, x->ldx, w + head + (long)first * row, last - first, ahead, m);
+            TN_UNROLL for (int v = 0; v < vectors; v++) s[r][v] = first ? tn_load_i((const int *)(const void *)(acc + r * ldacc + 16 * v)) : tn_codes_start(f, x, r0 + r, 0);
+        tn_codes_sum(f, s, x->x + r0 * x->ldx + first, x->ldx, w + head + (long)first * row + 64 * v0, last - first, ahead, m, vectors);
         TN_UNROLL for (int r = 0; r < m; r++)
-            TN_UNROLL for (int v = 0; v < 4; v++) tn_store_i((int *)(void *)(acc + r * ldacc + 16 * v), s[r][v]);
+            TN_UNROLL for (int v = 0; v < vectors; v++) tn_store_i((int *)(void *)(acc + r * ldacc + 16 * v), s[r][v]);
         return;
     }
     tn_codes o = f;
@@ -107,11 +107,14 @@ TN_INLINE void tn_codes_tile(tn_codes f, float *acc, long ldacc, const tn_code_r
         if (!open && f.group && (g == f.group || i % f.group == 0))
             TN_UNROLL for (int j = 0; j < head; j += 64) __builtin_prefetch(h + ahead + j);
         TN_UNROLL for (int r = 0; r < m; r++)
-            TN_UNROLL for (int v = 0; v < 4; v++) s[r][v] = tn_codes_start(f, x, r0 + r, i / g);
-        if (open) tn_codes_sum(o, s, x->x + r0 * x->ldx + i, x->ldx, open + (i - first) * 64, g, 0, m);
-        else tn_codes_sum(f, s, x->x + r0 * x->ldx + i, x->ldx, c, g, ahead, m);
-        tn_codes_add(f, acc, ldacc, x, r0, i, h, s, m);
+            TN_UNROLL for (int v = 0; v < vectors; v++) s[r][v] = tn_codes_start(f, x, r0 + r, i / g);
+        if (open) tn_codes_sum(o, s, x->x + r0 * x->ldx + i, x->ldx, open + (i - first) * 64 + 64 * v0, g, 0, m, vectors);
+        else tn_codes_sum(f, s, x->x + r0 * x->ldx + i, x->ldx, c + 64 * v0, g, ahead, m, vectors);
+        tn_codes_add(f, acc, ldacc, x, r0, i, h, s, m, v0, vectors);
     }
+}
+TN_INLINE void tn_codes_columns(tn_codes f, float *acc, long ldacc, const tn_code_rows *x, int r0, const tn_u8 *w, const tn_u8 *open, int first, int last, long ahead, const int m) {
+    TN_UNROLL for (int v = 0; v < 4; v += TN_TOGETHER(m)) tn_codes_tile(f, acc, ldacc, x, r0, w, open, first, last, v ? 0 : ahead, m, v, TN_TOGETHER(m));
 }
 // 4-bit codes of values first … last - 1 of k as bytes: for many rows, once.
 TN_INLINE void tn_codes_open(tn_codes f, tn_u8 *to, const tn_u8 *w, int first, int last, long ahead) {
@@ -128,11 +131,11 @@ TN_INLINE void tn_codes_open(tn_codes f, tn_u8 *to, const tn_u8 *w, int first, i
 TN_INLINE void tn_codes_tiles(tn_codes f, float *acc, long ldacc, const tn_code_rows *x, int rows, const tn_u8 *w, const tn_u8 *open, int first, int last, long ahead) {
     int r = 0;
 #ifdef TN_HAVE_DOT_U8S8   // else sixteen lanes are many registers: a row at a time
-    for (; rows - r >= 6; r += 6, ahead = 0) tn_codes_tile(f, acc, ldacc, x, r, w, open, first, last, ahead, 6);
-    if (rows - r >= 4) { tn_codes_tile(f, acc, ldacc, x, r, w, open, first, last, ahead, 4); r += 4; ahead = 0; }
-    if (rows - r >= 2) { tn_codes_tile(f, acc, ldacc, x, r, w, open, first, last, ahead, 2); r += 2; ahead = 0; }
+    for (; rows - r >= 6; r += 6, ahead = 0) tn_codes_columns(f, acc, ldacc, x, r, w, open, first, last, ahead, 6);
+    if (rows - r >= 4) { tn_codes_columns(f, acc, ldacc, x, r, w, open, first, last, ahead, 4); r += 4; ahead = 0; }
+    if (rows - r >= 2) { tn_codes_columns(f, acc, ldacc, x, r, w, open, first, last, ahead, 2); r += 2; ahead = 0; }
 #endif
-    TN_NO_UNROLL for (; r < rows; r++, ahead = 0) tn_codes_tile(f, acc, ldacc, x, r, w, open, first, last, ahead, 1);
+    TN_NO_UNROLL for (; r < rows; r++, ahead = 0) tn_codes_columns(f, acc, ldacc, x, r, w, open, first, last, ahead, 1);
 }
 // What is constant along k: applied at the end.
 TN_INLINE void tn_codes_finish(tn_codes f, float *acc, long ldacc, const tn_code_rows *x, int rows, const tn_u8 *w) {
