@@ -40,8 +40,25 @@ TN_INLINE tn_v tn_load_n(const float *p, int n) { tn_v v = tn_splat(0); for (int
 TN_INLINE void tn_store_n(float *p, tn_v v, int n) { for (int i = 0; i < n; i++) p[i] = v[i]; }
 TN_INLINE tn_i tn_load_i_n(const int *p, int n) { tn_i v = tn_splat_i(0); for (int i = 0; i < n; i++) v[i] = p[i]; return v; }
 TN_INLINE void tn_store_i_n(int *p, tn_i v, int n) { for (int i = 0; i < n; i++) p[i] = v[i]; }
-TN_INLINE tn_v tn_load_strided(const float *p, long stride, int n) { tn_v v = tn_splat(0); for (int i = 0; i < n; i++) v[i] = p[i * stride]; return v; }
-TN_INLINE void tn_store_strided(float *p, tn_v v, long stride, int n) { for (int i = 0; i < n; i++) p[i * stride] = v[i]; }
+// Every second element (interleaved rotary pairs): two vectors that share p[15], so that nothing past the last element is touched.
+TN_INLINE tn_v tn_load_strided(const float *p, long stride, int n) {
+    if (stride == 2 && n == 16) {
+        const tn_v low = tn_load(p), high = tn_load(p + 15);
+        return __builtin_shufflevector(low, high, 0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25, 27, 29, 31);
+    }
+    tn_v v = tn_splat(0);
+    for (int i = 0; i < n; i++) v[i] = p[i * stride];
+    return v;
+}
+TN_INLINE void tn_store_strided(float *p, tn_v v, long stride, int n) {
+    if (stride == 2 && n == 16) {   // what lies between stays
+        const tn_v low = tn_load(p), high = tn_load(p + 15);
+        tn_store(p, __builtin_shufflevector(low, v, 16, 1, 17, 3, 18, 5, 19, 7, 20, 9, 21, 11, 22, 13, 23, 15));
+        tn_store(p + 15, __builtin_shufflevector(high, v, 0, 24, 2, 25, 4, 26, 6, 27, 8, 28, 10, 29, 12, 30, 14, 31));
+        return;
+    }
+    for (int i = 0; i < n; i++) p[i * stride] = v[i];
+}
 TN_INLINE tn_i tn_load_i_strided(const int *p, long stride, int n) { tn_i v = tn_splat_i(0); for (int i = 0; i < n; i++) v[i] = p[i * stride]; return v; }
 TN_INLINE void tn_store_i_strided(int *p, tn_i v, long stride, int n) { for (int i = 0; i < n; i++) p[i * stride] = v[i]; }
 TN_INLINE tn_i tn_load_bool(const tn_u8 *p, long stride, int n) { tn_i v = tn_splat_i(0); for (int i = 0; i < n; i++) v[i] = -(p[i * stride] != 0); return v; }
