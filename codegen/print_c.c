@@ -371,7 +371,9 @@ static void print_mma(const Writer *w, const Stmt *s) {
     if (s->b_stride) text_printf(w->out, ", %lld", (long long)s->b_stride);
     if (s->extent_text) text_printf(w->out, ", %s", s->extent_text);
     else text_printf(w->out, ", %lld", (long long)s->extent);
-    text_printf(w->out, ", %d);\n", s->b_stride ? s->accumulate : s->codes || s->bf16 ? k->schedule.prefetch : k->schedule.direct_rows);
+    const Schedule *how = &k->schedule;
+    if (!s->b_stride && (s->codes || s->bf16) && how->prefetch_one != how->prefetch) text_printf(w->out, ", %s == 1 ? %d : %d);\n", s->rows_text, how->prefetch_one, how->prefetch);
+    else text_printf(w->out, ", %d);\n", s->b_stride ? s->accumulate : s->codes || s->bf16 ? how->prefetch : how->direct_rows);
 }
 
 static void print_stmt(Writer *w, const Stmt *s) {

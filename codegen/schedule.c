@@ -10,12 +10,12 @@ enum { MOST_PREFETCH = 1 << 16, MOST_DIRECT = 4, MOST_PANELS = 1 << 20, MOST_VAL
 
 Schedule schedule_for(const ScheduleKey *key) {
     // Matrix tiles eat weights faster than memory gives them: each must meet many rows.
-    return (Schedule){.row_block = key->target->tile_i8 ? MOST_ROW_BLOCK : ROW_BLOCK, .prefetch = 1024, .direct_rows = MOST_DIRECT};
+    return (Schedule){.row_block = key->target->tile_i8 ? MOST_ROW_BLOCK : ROW_BLOCK, .prefetch_one = key->target->tile_i8 ? 1024 : 0, .prefetch = key->target->tile_i8 ? 1024 : 8192, .direct_rows = MOST_DIRECT};
 }
 
 // ---- the fields --------------------------------------------------------------------------------------------------------------
 
-typedef enum { WHERE_ALWAYS, WHERE_CODES, WHERE_FLOATS } Where;   // x is int8 codes, or floats
+typedef enum { WHERE_ALWAYS, WHERE_CODES, WHERE_FLOATS } Where;   // x is int8 codes or bf16; or floats
 
 typedef struct {
     const char *name;
@@ -28,10 +28,11 @@ typedef struct {
 
 #define FIELD(name) #name, offsetof(Schedule, name)
 static const Field fields[] = {
-    {FIELD(row_block), 1, MOST_ROW_BLOCK, GROUP_BLOCKS, WHERE_ALWAYS, 6, {32, 48, 64, 96, 256, 512}},
-    {FIELD(panels), 0, MOST_PANELS, GROUP_BLOCKS, WHERE_ALWAYS, 4, {0, 1, 3, 8}},
-    {FIELD(prefetch), 0, MOST_PREFETCH, GROUP_WEIGHTS, WHERE_CODES, 6, {0, 512, 1024, 2048, 4096, 8192}},
-    {FIELD(direct_rows), 0, MOST_DIRECT, GROUP_WEIGHTS, WHERE_FLOATS, 3, {0, 1, 4}},
+    {FIELD(row_block), 1, MOST_ROW_BLOCK, GROUP_MANY, WHERE_ALWAYS, 6, {32, 48, 64, 96, 256, 512}},
+    {FIELD(panels), 0, MOST_PANELS, GROUP_MANY, WHERE_ALWAYS, 4, {0, 1, 3, 8}},
+    {FIELD(prefetch_one), 0, MOST_PREFETCH, GROUP_ONE, WHERE_CODES, 6, {0, 512, 1024, 2048, 4096, 8192}},
+    {FIELD(prefetch), 0, MOST_PREFETCH, GROUP_FEW, WHERE_CODES, 6, {0, 512, 1024, 2048, 4096, 8192}},
+    {FIELD(direct_rows), 0, MOST_DIRECT, GROUP_FEW, WHERE_FLOATS, 3, {0, 1, 4}},
 };
 
 static int *field_in(Schedule *s, const Field *f) { return (int *)(void *)((char *)s + f->offset); }
@@ -76,14 +77,14 @@ bool schedule_parse(const char *text, Schedule *schedule) {
 
 // ---- the arms ----------------------------------------------------------------------------------------------------------------
 
-const int *schedule_rows(ScheduleGroup group) {
-    static const int rows[SCHEDULE_GROUPS][4] = {[GROUP_WEIGHTS] = {1, 4, 8, 0}, [GROUP_BLOCKS] = {64, 512, 0}};
-    return rows[group];
+const int *schedule_rows(const ScheduleKey *key, ScheduleGroup group) {
+    static const int one[] = {1, 0}, few[] = {4, 8, 0}, few_floats[] = {1, 4, 8, 0}, many[] = {64, 512, 0};
+    return group == GROUP_MANY ? many : group == GROUP_ONE ? one : key->x_group == X_FLOATS ? few_floats : few;
 }
 
 // Values that come to the same as another are left out.
 static bool field_varies(const ScheduleKey *key, const Field *f, int value) {
-    if (f->where != WHERE_ALWAYS && (f->where == WHERE_CODES) != (key->x_group >= 0)) return false;
+    if (f->where != WHERE_ALWAYS && (f->where == WHERE_FLOATS) != (key->x_group == X_FLOATS)) return false;
     if (f->offset == offsetof(Schedule, row_block)) return key->target->tile_i8 ? value >= 64 : value <= ROW_BLOCK;
     return f->offset != offsetof(Schedule, panels) || value < (key->outputs + PANEL_WIDTH - 1) / PANEL_WIDTH;
 }
@@ -91,7 +92,7 @@ static bool field_varies(const ScheduleKey *key, const Field *f, int value) {
 int schedule_arms(const ScheduleKey *key, ScheduleGroup group, Schedule arms[MAX_ARMS]) {
     int count = 1;
     arms[0] = schedule_for(key);
-    if (group == GROUP_BLOCKS && key->few_rows) return count;
+    if (group == GROUP_MANY && key->few_rows) return count;
     for (size_t i = 0; i < COUNT_OF(fields); i++) {
         if (fields[i].group != group) continue;
         int before = count, own = field_of(&arms[0], &fields[i]);

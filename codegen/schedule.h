@@ -9,7 +9,8 @@
 typedef struct {
     int row_block;      // rows of a task of a linear kernel, at most: 1 … MOST_ROW_BLOCK
     int panels;         // so many panels go through all blocks of rows before the next come; 0: all of them
-    int prefetch;       // how many bytes ahead of the weights memory is asked for, where x is int8; 0: not
+    int prefetch_one;   // where x is int8 or bf16 and one row: how many bytes ahead of the weights memory is asked for; 0: not
+    int prefetch;       // the same for more rows
     int direct_rows;    // x of floats: up to so many rows (0 … 4) weights become floats in registers, for more in scratch
 } Schedule;
 
@@ -35,10 +36,11 @@ bool schedule_equal(const Schedule *a, const Schedule *b);
 
 // SCHEDULE_SPACE numbers this space: it grows when a field's meaning or what is tried changes, and older findings no longer count.
 enum { SCHEDULE_SPACE = 2, MAX_ARMS = 48 };
-typedef enum { GROUP_WEIGHTS, GROUP_BLOCKS, SCHEDULE_GROUPS } ScheduleGroup;   // how weights come (few rows); how rows and panels are divided (many)
+// How weights come for one row, and for a few; how rows and panels are divided for many.
+typedef enum { GROUP_ONE, GROUP_FEW, GROUP_MANY, SCHEDULE_GROUPS } ScheduleGroup;
 
-// The rows of the steps in which a group matters, ended by 0.
-const int *schedule_rows(ScheduleGroup group);
+// The rows of the steps in which a group matters to this kernel, ended by 0.
+const int *schedule_rows(const ScheduleKey *key, ScheduleGroup group);
 // The schedules of a group to be compared for this kernel; the first is the built-in one. Their count, 1 when there is nothing to choose.
 int schedule_arms(const ScheduleKey *key, ScheduleGroup group, Schedule arms[MAX_ARMS]);
 // A group's fields from one schedule to another.

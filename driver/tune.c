@@ -154,7 +154,7 @@ static void show(Tune *t, ScheduleGroup group, int rows, int most) {
             before += own, after += least;
         }
     }
-    snprintf(t->what, sizeof t->what, "%s, %d rows: products %+.1f %% so far", group == GROUP_WEIGHTS ? "how weights come" : "order of blocks", rows,
+    snprintf(t->what, sizeof t->what, "%s, %d rows: products %+.1f %% so far", group == GROUP_MANY ? "order of blocks" : "how weights come", rows,
              before > 0 ? 100 * (after / before - 1) : 0);
     tn_progress_show(&t->progress, (uint64_t)done, (uint64_t)(done + wanted));
 }

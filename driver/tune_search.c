@@ -15,7 +15,7 @@ void search_init(Search *search, Arena *arena, const ScheduleKey *key, ScheduleG
     *search = (Search){.arena = arena, .arm_count = schedule_arms(key, group, schedules)};
     search->arms = ARENA_ARRAY(arena, Arm, search->arm_count);
     for (int i = 0; i < search->arm_count; i++) search->arms[i] = (Arm){.schedule = schedules[i], .form = i ? -1 : 0, .alive = true};
-    for (const int *rows = schedule_rows(group); *rows && search->points < MAX_POINTS; rows++) {
+    for (const int *rows = schedule_rows(key, group); *rows && search->points < MAX_POINTS; rows++) {
         int clamped = *rows < most_rows ? *rows : most_rows;
         if (!search->points || search->rows[search->points - 1] != clamped) search->rows[search->points++] = clamped;
     }

@@ -25,7 +25,7 @@ expect 0 "tenon 0." --version
 "$TENON" --help >/dev/full 2>/dev/null && { echo "--help: a full disk went unnoticed"; failures=$((failures + 1)); }
 expect 2 "there is no command chek (did you mean check?)" chek model.yaml
 expect 2 "-o OUT is missing" explain model.yaml
-for command in import check compile run eval bench explain opt targets; do
+for command in import check compile run eval bench explain tune opt targets; do
     expect 0 "usage: tenon $command" $command --help
     expect 0 "Examples:" help $command
     expect 2 "unknown option --no-such-thing" $command --no-such-thing

@@ -53,8 +53,8 @@ for quant in as-stored a8 w8a8 w4a8 bf16; do
 import random, sqlite3, sys
 c, r = sqlite3.connect(sys.argv[1]), random.Random(int(sys.argv[2]))
 for (kernel,) in c.execute("SELECT id FROM kernel").fetchall():
-    for fields in (0, 1):
-        s = f"row_block={r.randint(1, 96)} panels={r.choice([0, 1, 2, 3, 5])} prefetch={r.choice([0, 64, 777, 4096])} direct_rows={r.randint(0, 4)}"
+    for fields in (0, 1, 2):
+        s = f"row_block={r.randint(1, 96)} panels={r.choice([0, 1, 2, 3, 5])} prefetch_one={r.choice([0, 64, 4096])} prefetch={r.choice([0, 64, 777, 4096])} direct_rows={r.randint(0, 4)}"
         c.execute("INSERT OR REPLACE INTO finding VALUES (?, ?, ?)", (kernel, fields, s))
 c.commit()
 P
@@ -85,7 +85,7 @@ sql 'PRAGMA user_version = 77' >/dev/null
 "$TENON" tune wide.yaml >out 2>said && fail "layout: tune took it"
 grep -q 'layout 77' said || fail "layout: no error"
 cp whole.db "$database"
-sql "UPDATE finding SET schedule = 'row_block=1000000 panels=0 prefetch=0 direct_rows=0'" >/dev/null
+sql "UPDATE finding SET schedule = 'row_block=1000000 panels=0 prefetch_one=0 prefetch=0 direct_rows=0'" >/dev/null
 must absurd "$TENON" run wide.yaml --tokens 1,2,3 -n 2 --no-cache
 python3 - "$database" <<'P' &
 import sqlite3, sys, time
