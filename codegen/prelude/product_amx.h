@@ -118,11 +118,14 @@ TN_INLINE void tn_tiles_unpack(tn_codes f, tn_u8 *to, const tn_u8 *w, int first,
         const tn_u8 *c = f.group ? w + (long)(i / f.group) * (head + f.group * row) + head : w + head + (long)i * row;
         for (int j = 0; j < size; j += f.bits == 4 ? 8 : 4, c += 256) {
             TN_UNROLL for (int v = 0; v < 4; v++) __builtin_prefetch(c + TN_TILE_AHEAD / 4 + 64 * v);
-            TN_UNROLL for (int high = 0; high < (f.bits == 4 ? 2 : 1); high++, to += 256)
-                TN_UNROLL for (int v = 0; v < 4; v++) {
-                    const tn_i b = tn_codes_quad(f, c + 64 * v, high);
-                    // No borrow crosses bytes: x - 128 flips a bit; small codes are lifted above their zero first.
-                    tn_store_i((int *)(void *)(to + 64 * v), f.zero == 0 ? b : f.zero == 128 ? b ^ zero : tn_sub_i(b | top, zero) ^ top);
+            TN_UNROLL for (int high = 0; high < 2; high++)
+                if (!high || f.bits == 4) {
+                    TN_UNROLL for (int v = 0; v < 4; v++) {
+                        const tn_i b = tn_codes_quad(f, c + 64 * v, high);
+                        // No borrow crosses bytes: x - 128 flips a bit; small codes are lifted above their zero first.
+                        tn_store_i((int *)(void *)(to + 64 * v), f.zero == 0 ? b : f.zero == 128 ? b ^ zero : tn_sub_i(b | top, zero) ^ top);
+                    }
+                    to += 256;
                 }
         }
     }
