@@ -94,7 +94,10 @@ void infer_HADAMARD(Infer *infer) {
 }
 
 void infer_OBSERVE(Infer *infer) {
-    if (expect_dtype(infer, 0, DT_F32) && has_columns(infer, 0)) infer_result(infer, infer->in[0]);
+    const Type *w = &infer->in[1];
+    if (!expect_dtype(infer, 0, DT_F32) || !has_columns(infer, 0) || !expect_dtype(infer, 1, DT_F32)) return;
+    if (w->rank < 2 || last_size(w) != last_size(&infer->in[0])) infer_error(infer, "%s is no matrix that x is multiplied with", operand_name(infer, 1));
+    else infer_result(infer, infer->in[0]);
 }
 
 // Whether a value tells something of each of some equal parts of q's rows.

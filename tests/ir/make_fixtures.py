@@ -223,6 +223,7 @@ def products():
     x = normal(T, 3, 8)
     h2 = np.array([[1, 1], [1, -1]])
     h4 = np.kron(h2, h2) / 2
+    case("observe", "observe %x0, @w0", [x], [x], [normal(2, 8)])
     case("hadamard", "hadamard %x0 {block=4}", [x], [(d(x).reshape(T, 3, 2, 4) @ h4).reshape(T, 3, 8)])
 
 
