@@ -225,6 +225,12 @@ def products():
     h4 = np.kron(h2, h2) / 2
     case("observe", "observe %x0, @w0", [x], [x], [normal(2, 8)])
     case("hadamard", "hadamard %x0 {block=4}", [x], [(d(x).reshape(T, 3, 2, 4) @ h4).reshape(T, 3, 8)])
+    x, w = np.arange(T * 8, dtype=np.float32).reshape(T, 8) / np.float32(7), np.eye(8, dtype=np.float32)
+    bits = x.view(np.uint32)
+    rounded = ((bits + 0x7fff + (bits >> 16 & 1)) >> 16 << 16).astype(np.uint32).view(np.float32)
+    narrow = "  %n: bf16[T, 8] = narrow %x0 {type=bf16}\n"
+    case("narrow", narrow + "linear_bf16 %n, @w0", [x], [rounded], [w])
+    case("linear_bf16", narrow + "linear_bf16 %n, @w0, @w1", [x], [d(rounded) @ d(w[:3] * 2).T + 1], [w[:3] * 2, np.ones(3, np.float32)])
 
 
 def rope(x, base, dims, half, factors, mscale):
