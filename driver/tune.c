@@ -327,14 +327,15 @@ static void put_table(const Tune *t, Text *out) {
     if (!w->measured) return;
     text_printf(out, "\nthe whole model, in turns with and without tuning:\n");
     text_printf(out, "prompt    %10.2f ms  %10.2f ms %7.1f%%\n", w->before[0] * 1e3, w->after[0] * 1e3, 100 * (1 - w->after[0] / w->before[0]));
-    if (w->before[1] > 0) text_printf(out, "one token %10.2f ms  %10.2f ms %7.1f%%\n", w->before[1] * 1e3, w->after[1] * 1e3, 100 * (1 - w->after[1] / w->before[1]));
+    if (w->before[1] > 0)
+        text_printf(out, "one token %10.2f ms  %10.2f ms %7.1f%%\n", w->before[1] * 1e3, w->after[1] * 1e3, 100 * (1 - w->after[1] / w->before[1]));
 }
 
 static void put_json(const Tune *t, Text *out) {
     text_puts(out, "{\"database\": ");
     json_text(out, tune_db_path(t->db));
-    text_printf(out, ", \"target\": \"%s\", \"threads\": %d, \"steps\": %d, \"finished\": %s, \"seconds\": %.3f, \"kernels\": [", t->build.target->name, t->threads, t->steps,
-                all_done(t) ? "true" : "false", seconds_now() - t->began);
+    text_printf(out, ", \"target\": \"%s\", \"threads\": %d, \"steps\": %d, ", t->build.target->name, t->threads, t->steps);
+    text_printf(out, "\"finished\": %s, \"seconds\": %.3f, \"kernels\": [", all_done(t) ? "true" : "false", seconds_now() - t->began);
     bool any = false;
     for (int i = 0; i < t->kernel_count; i++)
         for (int g = 0; g < SCHEDULE_GROUPS; g++) {
@@ -344,8 +345,9 @@ static void put_json(const Tune *t, Text *out) {
                 json_text(out, t->kernels[i].plan->name);
                 text_puts(out, ", \"shape\": ");
                 json_text(out, t->kernels[i].plan->kernel->schedule_key.shape);
-                text_printf(out, ", \"rows\": %d, \"built_in_us\": %.3f, \"tuned_us\": %.3f, \"finished\": %s, \"schedule\": \"", s->rows[p], search_typical(s, 0, p) / 1e3,
-                            search_typical(s, s->best, p) / 1e3, s->done ? "true" : "false");
+                text_printf(out, ", \"rows\": %d, \"built_in_us\": %.3f, \"tuned_us\": %.3f, ", s->rows[p], search_typical(s, 0, p) / 1e3,
+                            search_typical(s, s->best, p) / 1e3);
+                text_printf(out, "\"finished\": %s, \"schedule\": \"", s->done ? "true" : "false");
                 schedule_text(&s->arms[s->best].schedule, out);
                 text_puts(out, "\"}");
                 any = true;

@@ -152,8 +152,10 @@ void tune_book_open(TuneBook *book, const Target *target, const BuildOptions *op
         if (code == SQLITE_OK) code = read_findings(book, db, target);
         if (code != SQLITE_OK) {
             if (diags) {
-                diag(diags, DIAG_WARNING, FILE_LOC(arena_strdup(book->arena, path.data)), "the tuning database cannot be read, so nothing is tuned: %s", db ? sqlite3_errmsg(db) : "no memory");
-                diag(diags, DIAG_HINT, NOWHERE, code == SQLITE_BUSY ? "another process holds it; --no-tuning does without" : "remove it and tune again, or give --no-tuning");
+                const char *why = db ? sqlite3_errmsg(db) : "no memory", *busy = "another process holds it; --no-tuning does without";
+                Loc file = FILE_LOC(arena_strdup(book->arena, path.data));
+                diag(diags, DIAG_WARNING, file, "the tuning database cannot be read, so nothing is tuned: %s", why);
+                diag(diags, DIAG_HINT, NOWHERE, "%s", code == SQLITE_BUSY ? busy : "remove it and tune again, or give --no-tuning");
             }
             book->count = 0;
             *book->digest = 0;
@@ -295,7 +297,8 @@ bool tune_db_kernel(TuneDb *db, const ScheduleKey *key, int threads, int64_t *id
 }
 
 bool tune_db_forget(TuneDb *db, int64_t kernel) {
-    char *text = sqlite3_mprintf("BEGIN; DELETE FROM sample WHERE kernel = %lld; DELETE FROM finding WHERE kernel = %lld; COMMIT", (long long)kernel, (long long)kernel);
+    long long id = kernel;
+    char *text = sqlite3_mprintf("BEGIN; DELETE FROM sample WHERE kernel = %lld; DELETE FROM finding WHERE kernel = %lld; COMMIT", id, id);
     bool done = text && sqlite3_exec(db->db, text, NULL, NULL, NULL) == SQLITE_OK;
     sqlite3_free(text);
     return done;
