@@ -82,9 +82,10 @@ static Attr random_attr(Random *r, const AttrSpec *spec, OpId op, const Value *f
     case 'b': return attr_number(spec->name, below(r, 2));
     case 't': return attr_number(spec->name, (DType[]){DT_F32, DT_F32, DT_I32, DT_BOOL, DT_F16, DT_BF16}[below(r, 6)]);
     case 'e': {
-        char *names = arena_strdup(r->arena, spec->choices), *bar = strchr(names, '|');
-        *bar = 0;
-        return attr_text(spec->name, below(r, 2) ? names : bar + 1);
+        char *name = arena_strdup(r->arena, spec->choices), *bar;   // the last of them more rarely
+        while ((bar = strchr(name, '|')) && below(r, 2)) name = bar + 1;
+        if (bar) *bar = 0;
+        return attr_text(spec->name, name);
     }
     }
     int64_t sizes[MAX_RANK] = {0};
