@@ -2,7 +2,7 @@
 //
 // Requires nothing. x·wᵀ = (xH)·(wH)ᵀ for an orthonormal H, and a few columns of x a hundred times as large as the others, as language models have
 // them, are spread over all by a Hadamard transform: int8 codes with one scale a row then cost a tenth of what they cost without it (QuaRot,
-// arXiv 2404.00456). H consists of equal blocks, the largest power of two that divides the row. The weights' side is folded into their packing
+// arXiv 2404.00456). H consists of equal blocks, the largest power of two up to 128 that divides the row. The weights' side is folded into their packing
 // (Weight.rotate); x's side is an op that costs some percent of a product, once for all products of the same x. A table that an embedding reads too
 // is turned back behind the embedding: H is its own inverse.
 //

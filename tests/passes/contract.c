@@ -6,7 +6,7 @@
 #define WRONG(...) return text_printf(problem, __VA_ARGS__), false
 
 static unsigned flags(const Node *node) { return op_info(node->op)->flags; }
-static bool is_linear(const Node *node) { return node->op == OP_LINEAR || node->op == OP_LINEAR_I8; }
+static bool is_linear(const Node *node) { return node->op == OP_LINEAR || node->op == OP_LINEAR_I8 || node->op == OP_LINEAR_BF16; }
 static bool is_weight(const Value *value) { return value->kind == VALUE_PARAM || value->kind == VALUE_WEIGHT; }
 static bool has_rows(const Type *type) { return type->rank && type->dims[0] < 0; }
 
