@@ -162,6 +162,14 @@ static Value *made_with(Random *r, Value *codes, int which) {
     return made && which < codes->node->result_count ? codes->node->results[which] : r->values[below(r, r->value_count)];
 }
 
+// A value rounded to bf16: one that is there, or made for the purpose.
+static Value *narrowed(Random *r, Func *func) {
+    Value *x = value_of(r, DT_F32);
+    Attr type = attr_number("type", DT_BF16);
+    Node *node = x->type.dtype == DT_F32 ? func_node(func, OP_NARROW, &x, 1, &type, 1, NULL, NOWHERE, r->diags) : NULL;
+    return node ? node->results[0] : x;
+}
+
 static Node *random_node(Random *r, Func *func) {
     OpId op = (OpId)below(r, OP_COUNT);
     if (r->expert && op_info(op)->flags & (CALL | STATE | SEQUENCE)) return NULL;
@@ -183,6 +191,7 @@ static Node *random_node(Random *r, Func *func) {
         for (int c = 0; c < copies; c++, count++) {
             if (spec->optional && below(r, 2)) operands[count] = NULL;
             else if (weight && r->param_count) operands[count] = r->params[below(r, r->param_count)];
+            else if (op == OP_LINEAR_BF16 && i == 0) operands[count] = narrowed(r, func);
             else if (op == OP_LINEAR_I8) operands[count] = i ? made_with(r, operands[0], i) : value_of(r, DT_I8);
             else if (!operands[count]) operands[count] = r->values[below(r, r->value_count)];
         }
