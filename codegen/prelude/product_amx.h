@@ -1,14 +1,15 @@
 // ---- prelude: products through matrix tiles ------------------------------------------------------------------------------------
 // A tile of x is up to 16 rows × 64 bytes of k, read where it lies; a tile of weights 16 outputs × 64 bytes of k, as the panels of int8 quads and of
-// bf16 pairs hold it: 16 rows, 256 bytes apart. A block is 16 rows × the panel's 64 outputs: tiles 0 … 3 are its sums, 4 is x, 5 … 7 the weights.
-// For many rows a slab of the panel, SLAB bytes of k deep, is kept in the first-level cache and meets all rows before the next one.
+// bf16 pairs hold it: 16 rows, 256 bytes apart. Tiles 0 … 3 are sums. Many rows go in squares of 32 rows × 32 outputs, two tiles of x and two of
+// weights for four products, half a panel meeting all rows before the other half; fewer in strips of 16 rows × the panel's 64 outputs. Groups
+// are opened a slab of the panel at a time, SLAB bytes of k deep, which stays in the first-level cache for all rows.
 //
 // Tiles have no arithmetic but the product, so what scales a group goes through scratch: while the tiles multiply one group, the vector units scale the
 // one before. Sums of codes are the exact integers of product_int.h and everything after is its code. Sums of bf16 are TDPBF16PS over 32 values of k
 // at a time (a last step filled up with zeros), whatever the number of rows: even and odd k apart, then both, then the sum so far.
 #ifdef TN_HAVE_TILES
 enum { TN_TILE_I8, TN_TILE_U8, TN_TILE_BF16 };   // the weights
-enum { TN_TILE_ROWS = 16, TN_SLAB = 512, TN_TILE_LINES = 4, TN_FEW_ROWS = 13, TN_TILE_AHEAD = 8192, TN_MOST_GROUP = 1024 };
+enum { TN_TILE_ROWS = 16, TN_SLAB = 512, TN_SQUARE = 32, TN_FEW_ROWS = 13, TN_TILE_AHEAD = 8192, TN_MOST_GROUP = 1024 };
 
 // Tiles of `rows` rows of x and `depth` bytes of k. Everything in them is lost.
 TN_NOINLINE void tn_tiles_shape(int rows, int depth) {
@@ -20,10 +21,6 @@ TN_NOINLINE void tn_tiles_shape(int rows, int depth) {
     tn_tile_config(&c);
 }
 TN_INLINE void tn_tiles_zero(void) { tn_tile_zero(0); tn_tile_zero(1); tn_tile_zero(2); tn_tile_zero(3); }
-TN_INLINE void tn_tiles_load(const void *at, long stride) {
-    const tn_u8 *p = (const tn_u8 *)at;
-    tn_tile_load(0, p, stride); tn_tile_load(1, p + 64, stride); tn_tile_load(2, p + 128, stride); tn_tile_load(3, p + 192, stride);
-}
 TN_INLINE void tn_tiles_store(void *at, long stride) {
     tn_u8 *p = (tn_u8 *)at;
     tn_tile_store(0, p, stride); tn_tile_store(1, p + 64, stride); tn_tile_store(2, p + 128, stride); tn_tile_store(3, p + 192, stride);
@@ -54,58 +51,71 @@ TN_INLINE void tn_tiles_tail(const int kind, const tn_u8 *x, long ldx, int rows,
     tn_tiles_step(kind, xs, 64, ws);
 }
 
+// All of k for 32 rows and 32 outputs.
+TN_INLINE void tn_tiles_square(const int kind, const tn_u8 *x, long ldx, const tn_u8 *w, long bytes) {
+    tn_tiles_zero();
+    TN_NO_UNROLL for (long i = 0; i < bytes; i += 64, w += 64 * 64) {
+        tn_tile_load(4, x + i, ldx); tn_tile_load(5, x + 16 * ldx + i, ldx);
+        tn_tile_load(6, w, 256); tn_tile_load(7, w + 64, 256);
+        TN_TILES_DOT(kind, 0, 4, 6); TN_TILES_DOT(kind, 1, 4, 7);
+        TN_TILES_DOT(kind, 2, 5, 6); TN_TILES_DOT(kind, 3, 5, 7);
+    }
+}
+TN_INLINE void tn_tiles_square_store(void *at, long stride) {
+    tn_u8 *p = (tn_u8 *)at, *q = p + 16 * stride;
+    tn_tile_store(0, p, stride); tn_tile_store(1, p + 64, stride); tn_tile_store(2, q, stride); tn_tile_store(3, q + 64, stride);
+}
+
 // ---- bf16
 TN_INLINE void tn_tiles_bf16(float *acc, long ldacc, const tn_u16 *x, long ldx, int rows, const tn_u8 *w, int k) {
-    const long bytes = 2L * k, whole = bytes / 64 * 64, slab = rows > TN_TILE_ROWS ? TN_SLAB : bytes;
+    const long bytes = 2L * k, whole = bytes / 64 * 64;
+    const int squares = whole == bytes ? rows / TN_SQUARE * TN_SQUARE : 0;
     int shape = 0;
-    for (long i = 0; i < bytes; i += slab) {
-        const long end = i + slab < whole ? i + slab : whole;
-        const int last = i + slab >= bytes;
-        for (int r = 0; r < rows; r += TN_TILE_ROWS) {
-            const int m = rows - r < TN_TILE_ROWS ? rows - r : TN_TILE_ROWS;
-            const tn_u8 *from = (const tn_u8 *)(x + r * ldx);
-            if (m != shape) tn_tiles_shape(shape = m, 64);
-            if (i) tn_tiles_load(acc + r * ldacc, 4 * ldacc);
-            else tn_tiles_zero();
-            if (rows > TN_TILE_ROWS) tn_tiles_run(TN_TILE_BF16, from + i, 2 * ldx, w + i * 64, end - i, w + (i + slab) * 64 + r / TN_TILE_ROWS * (slab / 64 * TN_TILE_LINES * 64L), TN_TILE_LINES);
-            else tn_tiles_run(TN_TILE_BF16, from + i, 2 * ldx, w + i * 64, end - i, w + TN_TILE_AHEAD, 64);
-            if (last && whole < bytes) tn_tiles_tail(TN_TILE_BF16, from + whole, 2 * ldx, m, w + whole * 64, (int)(bytes - whole));
-            tn_tiles_store(acc + r * ldacc, 4 * ldacc);
+    if (squares) tn_tiles_shape(shape = TN_TILE_ROWS, 64);
+    for (int h = 0; h < 64; h += TN_SQUARE)
+        for (int r = 0; r < squares; r += TN_SQUARE) {
+            tn_tiles_square(TN_TILE_BF16, (const tn_u8 *)(x + r * ldx), 2 * ldx, w + 4 * h, bytes);
+            tn_tiles_square_store(acc + r * ldacc + h, 4 * ldacc);
         }
+    for (int r = squares; r < rows; r += TN_TILE_ROWS) {
+        const int m = rows - r < TN_TILE_ROWS ? rows - r : TN_TILE_ROWS;
+        const tn_u8 *from = (const tn_u8 *)(x + r * ldx);
+        if (m != shape) tn_tiles_shape(shape = m, 64);
+        tn_tiles_zero();
+        tn_tiles_run(TN_TILE_BF16, from, 2 * ldx, w, whole, w + TN_TILE_AHEAD, 64);
+        if (whole < bytes) tn_tiles_tail(TN_TILE_BF16, from + whole, 2 * ldx, m, w + whole * 64, (int)(bytes - whole));
+        tn_tiles_store(acc + r * ldacc, 4 * ldacc);
     }
 }
 
 // ---- int8 with scales that are constant along k
-TN_INLINE void tn_tiles_scaled(tn_codes f, float *acc, long ldacc, const tn_code_rows *x, int r0, int rows, const int *sums, const tn_u8 *head) {
+// Sums of `rows` rows and `vectors` × 16 outputs from the first-th vector on.
+TN_INLINE void tn_tiles_scaled(tn_codes f, float *acc, long ldacc, const tn_code_rows *x, int r0, int rows, const int *sums, const tn_u8 *head, int first, const int vectors) {
     TN_NO_UNROLL for (int r = 0; r < rows; r++) {
         const tn_i start = tn_splat_i(-f.zero * tn_codes_total(x, r0 + r, 0));
         const tn_v by = tn_splat(x->scale[(r0 + r) * x->ld_scale]);
-        TN_UNROLL for (int v = 0; v < 4; v++)
-            tn_store(acc + (r0 + r) * ldacc + 16 * v, tn_from_int(tn_add_i(tn_load_i(sums + 64 * r + 16 * v), start)) * by * tn_codes_scale(f, head, v));
+        TN_UNROLL for (int v = 0; v < vectors; v++)
+            tn_store(acc + (r0 + r) * ldacc + 16 * (first + v), tn_from_int(tn_add_i(tn_load_i(sums + 16 * vectors * r + 16 * v), start)) * by * tn_codes_scale(f, head, first + v));
     }
 }
 TN_INLINE void tn_tiles_channels(tn_codes f, float *acc, long ldacc, const tn_code_rows *x, int rows, const tn_u8 *w, int k) {
-    const int slab = rows > TN_TILE_ROWS ? TN_SLAB : (k + 63) / 64 * 64;
-    int sums[2][16 * 64] __attribute__((aligned(64))), shape = 0;
-    const tn_u8 *codes = w + tn_codes_head(f);
-    for (int i = 0; i < k; i += slab) {
-        const int end = i + slab < k ? i + slab : (k + 63) / 64 * 64, last = i + slab >= k;   // codes are filled up with zeros
-        int r = 0;
-        for (int b = 0; r < rows; r += TN_TILE_ROWS, b ^= 1) {
-            const int m = rows - r < TN_TILE_ROWS ? rows - r : TN_TILE_ROWS;
-            if (m != shape) tn_tiles_shape(shape = m, 64);
-            if (i) tn_tiles_load(acc + r * ldacc, 4 * ldacc);
-            else tn_tiles_zero();
-            const tn_u8 *from = (const tn_u8 *)x->x + r * x->ldx + i;
-            if (rows > TN_TILE_ROWS) tn_tiles_run(TN_TILE_U8, from, x->ldx, codes + i * 64L, end - i, codes + (i + slab) * 64L + r / TN_TILE_ROWS * (slab / 64 * TN_TILE_LINES * 64L), TN_TILE_LINES);
-            else tn_tiles_run(TN_TILE_U8, from, x->ldx, codes + i * 64L, end - i, codes + TN_TILE_AHEAD, 64);
-            if (!last) tn_tiles_store(acc + r * ldacc, 4 * ldacc);
-            else {
-                if (r) tn_tiles_scaled(f, acc, ldacc, x, r - TN_TILE_ROWS, TN_TILE_ROWS, sums[b ^ 1], w);
-                tn_tiles_store(sums[b], 256);
-                if (r + m == rows) tn_tiles_scaled(f, acc, ldacc, x, r, m, sums[b], w);
-            }
-        }
+    const tn_u8 *codes = w + tn_codes_head(f), *from = (const tn_u8 *)x->x;
+    const int squares = rows / TN_SQUARE, blocks = 2 * squares, depth = (k + 63) / 64 * 64;   // codes are filled up with zeros
+    int sums[2][TN_SQUARE * TN_SQUARE] __attribute__((aligned(64))), shape = 0;
+    if (squares) tn_tiles_shape(shape = TN_TILE_ROWS, 64);
+    for (int b = 0; b <= blocks; b++) {   // while the tiles multiply one square, the one before is scaled
+        if (b < blocks) tn_tiles_square(TN_TILE_U8, from + (long)(b % squares) * TN_SQUARE * x->ldx, x->ldx, codes + (b < squares ? 0 : 4 * TN_SQUARE), depth);
+        if (b) tn_tiles_scaled(f, acc, ldacc, x, (b - 1) % squares * TN_SQUARE, TN_SQUARE, sums[(b - 1) & 1], w, b <= squares ? 0 : 2, 2);
+        if (b < blocks) tn_tiles_square_store(sums[b & 1], 4 * TN_SQUARE);
+        if (!squares) break;
+    }
+    for (int r = squares * TN_SQUARE; r < rows; r += TN_TILE_ROWS) {
+        const int m = rows - r < TN_TILE_ROWS ? rows - r : TN_TILE_ROWS;
+        if (m != shape) tn_tiles_shape(shape = m, 64);
+        tn_tiles_zero();
+        tn_tiles_run(TN_TILE_U8, from + r * x->ldx, x->ldx, codes, depth, codes + TN_TILE_AHEAD, 64);
+        tn_tiles_store(sums[0], 256);
+        tn_tiles_scaled(f, acc, ldacc, x, r, m, sums[0], w, 0, 4);
     }
 }
 
