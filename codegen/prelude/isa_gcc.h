@@ -66,29 +66,6 @@ TN_INLINE tn_i tn_dot_u8s8(tn_i acc, tn_i w, tn_i x) {
 #define TN_HAVE_DOT_U8S8 1
 #endif
 #endif
-#if defined(__ARM_FEATURE_DOTPROD) || defined(__ARM_FEATURE_MATMUL_INT8)
-// Four quarters of 16 lanes. Assembly, since neither header nor builtin is the same for all compilers.
-typedef int tn_q4 __attribute__((vector_size(16)));
-typedef union { tn_i i; tn_q4 q[4]; } tn_quarters;
-#define TN_EACH_QUARTER(code, s, w, x) for (int q = 0; q < 4; q++) __asm__(code " %0.4s, %1.16b, %2.16b" : "+w"(s.q[q]) : "w"(w.q[q]), "w"(x.q[q]))
-TN_INLINE tn_i tn_dot_u7s8(tn_i acc, tn_i w, tn_i x) {
-    tn_quarters s = {acc}, a = {w}, b = {x};
-    TN_EACH_QUARTER("sdot", s, a, b);
-    return s.i;
-}
-#if defined(__ARM_FEATURE_MATMUL_INT8)
-TN_INLINE tn_i tn_dot_u8s8(tn_i acc, tn_i w, tn_i x) {
-    tn_quarters s = {acc}, a = {w}, b = {x};
-    TN_EACH_QUARTER("usdot", s, a, b);
-    return s.i;
-}
-#else
-TN_INLINE tn_i tn_dot_u8s8(tn_i acc, tn_i w, tn_i x) { return tn_dot_u7s8(acc, w ^ (int)0x80808080u, x); }
-#define TN_DOT8_TAKEN 128
-#endif
-#define TN_HAVE_DOT_U7S8 1
-#define TN_HAVE_DOT_U8S8 1
-#endif
 #ifdef __AVX512BF16__
 TN_INLINE tn_v tn_dot_bf16(tn_v acc, tn_i w, tn_i x) { return (tn_v)_mm512_dpbf16_ps((__m512)acc, (__m512bh)w, (__m512bh)x); }
 #define TN_HAVE_DOT_BF16 1
