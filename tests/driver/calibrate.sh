@@ -2,6 +2,7 @@
 # Calibrated quantization: the same bytes each time and in every form, nearer to the float model than plain rounding; formats chosen by measurement;
 # what cannot be calibrated is said clearly.
 source "$(dirname "$0")/common.sh"
+PATH=$(dirname "$TENON"):$PATH
 sed -e 's/hidden: 16/hidden: 64/; s/head_dim: 8/head_dim: 32/; s/ffn: 24/ffn: 96/; s/toy.safetensors/wide.safetensors/; s/^name: toy/name: wide/' toy.yaml > ids.yaml
 sed -e 's/^context:/tokenizer: letters.json\ncontext:/' ids.yaml > wide.yaml
 python3 - <<'P'
