@@ -170,6 +170,13 @@ static Value *narrowed(Random *r, Func *func) {
     return node ? node->results[0] : x;
 }
 
+// Likewise codes of int8.
+static Value *quantized(Random *r, Func *func) {
+    Value *x = value_of(r, below(r, 2) ? DT_I8 : DT_F32);
+    Node *node = x->type.dtype == DT_F32 ? func_node(func, OP_QUANTIZE_ROWS, &x, 1, NULL, 0, NULL, NOWHERE, r->diags) : NULL;
+    return node ? node->results[0] : x;
+}
+
 static Node *random_node(Random *r, Func *func) {
     OpId op = (OpId)below(r, OP_COUNT);
     if (r->expert && op_info(op)->flags & (CALL | STATE | SEQUENCE)) return NULL;
@@ -192,7 +199,7 @@ static Node *random_node(Random *r, Func *func) {
             if (spec->optional && below(r, 2)) operands[count] = NULL;
             else if (weight && r->param_count) operands[count] = r->params[below(r, r->param_count)];
             else if (op == OP_LINEAR_BF16 && i == 0) operands[count] = narrowed(r, func);
-            else if (op == OP_LINEAR_I8) operands[count] = i ? made_with(r, operands[0], i) : value_of(r, DT_I8);
+            else if (op == OP_LINEAR_I8) operands[count] = i ? made_with(r, operands[0], i) : quantized(r, func);
             else if (!operands[count]) operands[count] = r->values[below(r, r->value_count)];
         }
     }
