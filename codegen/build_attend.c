@@ -30,6 +30,8 @@ static const char *storage_name(DType storage) {
 
 static const char *storage_c(DType storage) { return storage == DT_F32 ? "float" : storage == DT_I8 ? "signed char" : "tn_u16"; }
 
+static int even_dims(const Attend *a) { return (int)round_up(a->dims, a->storage == DT_BF16 ? 2 : 1); }
+
 // A scalar by its C text.
 static int named(Kernel *k, const char *text, DType type) {
     int variable = kernel_variable(k, text, true, type);
@@ -48,9 +50,9 @@ static const PanelFormat *panel(const Attend *a, DType storage) {
 }
 
 static void multiply(const Attend *a, int acc, Index at, int64_t acc_stride, int x, Index x_at, int64_t x_stride, const char *rows, int w, Index w_at, int64_t w_stride,
-                     DType storage, int columns, const char *depth, bool accumulate) {
+                     DType storage, int columns, const char *from, const char *depth, bool accumulate) {
     Stmt *s = kernel_mma(a->k, acc, at, acc_stride, x, x_at, x_stride, rows, w, w_at, w_stride, panel(a, storage), columns, 0);
-    s->extent_text = depth;
+    s->extent_text = arena_printf(a->k->arena, "%s, %s", from, depth);
     s->accumulate = accumulate;
     a->k->kv_vectors[storage == DT_F32 ? 0 : storage == DT_F16 ? 1 : storage == DT_BF16 ? 2 : 3] |= 1u << columns / 16;
 }
@@ -61,14 +63,14 @@ static void add_values(const Attend *a, Index row, const char *rows, const char 
     for (int c = 0; c < a->v_padded; c += PANEL_WIDTH) {
         int columns = a->v_padded - c < PANEL_WIDTH ? a->v_padded - c : PANEL_WIDTH;
         multiply(a, a->acc, index_add(index_scale(row, a->v_padded), index_constant(c)), a->v_padded, a->scores, index_add(index_scale(row, KV_BLOCK), first), KV_BLOCK, rows,
-                 values, index_add(index_scale(first, a->v_padded), index_constant(c)), a->v_padded, storage, columns, depth, true);
+                 values, index_constant(storage == DT_BF16 ? 2 * c : c), a->v_padded, storage, columns, from, depth, true);
     }
 }
 
 void product_print_kv(int storage, int vectors, Text *out) {
     static const char *const names[] = {"f32", "f16", "bf16", "i8"}, *const constants[] = {"TN_KV_F32", "TN_KV_F16", "TN_KV_BF16", "TN_KV_I8"};
-    text_printf(out, "TN_NOINLINE void product_kv_%s_v%d(float *acc, long ldacc, const float *x, long ldx, int rows, const void *w, long ldw, int k, int accumulate) {\n"
-                     "    tn_kv_product(acc, ldacc, x, ldx, rows, w, ldw, k, accumulate, %s, %d);\n}\n", names[storage], vectors, constants[storage], vectors);
+    text_printf(out, "TN_NOINLINE void product_kv_%s_v%d(float *acc, long ldacc, const float *x, long ldx, int rows, const void *w, long ldw, int first, int k, int accumulate) {\n"
+                     "    tn_kv_product(acc, ldacc, x, ldx, rows, w, ldw, first, k, accumulate, %s, %d);\n}\n", names[storage], vectors, constants[storage], vectors);
 }
 
 // ---- a block --------------------------------------------------------------------------------------------------------------------------
@@ -136,7 +138,7 @@ static void attend_block(const Attend *a) {
     int block = kernel_loop_text(k, "block", "part.first_block", "part.last_block");
     kernel_call(k, "const tn_kv_part b = tn_attend_part(a, &run, block * %d, block * %d + %d, %s)", KV_BLOCK, KV_BLOCK, KV_BLOCK, a->sees);
     kernel_call(k, "const tn_u8 *page = run.pages[block] + a->cache + kv_head * %lldL", (long long)head_bytes);
-    kernel_call(k, "const %s *keys = (const %s *)page, *values = keys + %d", storage_c(a->storage), storage_c(a->storage), KV_BLOCK * a->dims);
+    kernel_call(k, "const %s *keys = (const %s *)page, *values = keys + %d", storage_c(a->storage), storage_c(a->storage), KV_BLOCK * even_dims(a));
     if (a->storage == DT_I8) kernel_call(k, "const float *scales = (const float *)(page + %d)", KV_BLOCK * size * (a->dims + a->v_padded));
     kernel_call(k, "const int rows = (b.last - b.first) * %d", a->group);
     int keys = kernel_buffer(k, "keys", a->storage, PLACE_MEMORY, -1, NULL), values = kernel_buffer(k, "values", a->storage, PLACE_MEMORY, -1, NULL);
@@ -146,12 +148,13 @@ static void attend_block(const Attend *a) {
         int floats = kernel_buffer(k, "floats", DT_F32, PLACE_SCRATCH, (int64_t)KV_BLOCK * (a->dims + a->v_padded), NULL);
         kernel_call(k, "const int few = rows <= %d ? rows : 0, many = rows - few", DIRECT_ROWS);
         kernel_call(k, "const float *float_values = floats + %d", KV_BLOCK * a->dims);
-        kernel_call(k, "if (many) tn_kv_floats(floats, keys, %d, %s)", KV_BLOCK * (a->dims + a->v_padded), storage_name(a->storage));
-        multiply(a, a->scores, index_scale(first, KV_BLOCK), KV_BLOCK, a->queries, index_scale(first, a->dims), a->dims, "many", floats, index_constant(0), KV_BLOCK, DT_F32, KV_BLOCK,
+        kernel_call(k, "if (many) tn_kv_floats(floats, keys, %d, %d, %s), tn_kv_floats(floats + %d, values, %d, %d, %s)", a->dims, KV_BLOCK, storage_name(a->storage), KV_BLOCK * a->dims,
+                    KV_BLOCK, a->v_padded, storage_name(a->storage));
+        multiply(a, a->scores, index_scale(first, KV_BLOCK), KV_BLOCK, a->queries, index_scale(first, a->dims), a->dims, "many", floats, index_constant(0), KV_BLOCK, DT_F32, KV_BLOCK, "0",
                  arena_printf(k->arena, "%d", a->dims), false);
     }
     multiply(a, a->scores, index_scale(first, KV_BLOCK), KV_BLOCK, a->queries, index_scale(first, a->dims), a->dims, wide ? "few" : "rows", keys, index_constant(0), KV_BLOCK, a->storage,
-             KV_BLOCK, arena_printf(k->arena, "%d", a->dims), false);
+             KV_BLOCK, "0", arena_printf(k->arena, "%d", a->dims), false);
     soften(a, block);
     attend_values(a, values, float_values, a->storage);
     kernel_end(k);

@@ -1,13 +1,22 @@
 // ---- prelude: attention over KV pages --------------------------------------------------------------------------------------
 // A page holds for each kv head the keys transposed, [dims][64], then the values, [64][v_dims rounded up to 16], in their storage; int8 codes are
-// followed by 64 scales of the keys and 64 of the values. `storage` is one of these; as a constant it leaves one branch.
+// followed by 64 scales of the keys and 64 of the values. bf16 lies in pairs, as its dot products want it: keys in pairs along dims,
+// [dims rounded up to 2, by 2][64][2], values in pairs along positions, [32][v_dims rounded up to 16][2]. Rows of a step are written by several
+// threads: who writes a position touches its own 16 bits of a pair of values and no others. Readers take care of what no row sees.
+// `storage` is one of these; as a constant it leaves one branch.
 enum { TN_KV_F32, TN_KV_F16, TN_KV_BF16, TN_KV_I8 };
 enum { TN_CHUNK = 256, TN_SPLIT_ROWS = 16 };   // positions of one online softmax; the most rows of a step whose chunks are tasks of their own
 
-TN_INLINE tn_v tn_kv_load(const void *p, long i, const int storage) {
+TN_INLINE int tn_kv_even(int n, const int storage) { return storage == TN_KV_BF16 ? (n + 1) & ~1 : n; }
+// Row i, columns column … column + 15, of keys or values whose rows are `ld` elements; `p`: where row 0 begins.
+TN_INLINE tn_v tn_kv_load(const void *p, long i, long ld, long column, const int storage) {
+    if (storage == TN_KV_BF16) {
+        const tn_i pair = tn_load_i((const int *)p + (i >> 1) * ld + column);
+        return tn_float(i & 1 ? pair & (int)0xffff0000u : pair << 16);
+    }
+    i = i * ld + column;
     switch (storage) {
     case TN_KV_F16: return tn_f16_float((const tn_u8 *)p + 2 * i);
-    case TN_KV_BF16: return tn_bf16_float((const tn_u8 *)p + 2 * i);
     case TN_KV_I8: return tn_i8_float((const tn_u8 *)p + i);
     default: return tn_load((const float *)p + i);
     }
@@ -54,10 +63,28 @@ TN_INLINE float tn_kv_store(tn_u8 *to, long stride, const float *x, int n, const
     return scale;
 }
 // Position `slot` of a page: of `heads` kv heads, `head_bytes` apart. Without v the values are the first v_dims of each key.
+TN_INLINE void tn_kv_write_pairs(tn_u8 *page, int slot, const float *k, const float *v, int dims, int v_dims, int v_padded) {
+    tn_u16 *key = (tn_u16 *)page + 2 * slot, *value = (tn_u16 *)page + 64L * tn_kv_even(dims, TN_KV_BF16) + (long)(slot >> 1) * 2 * v_padded + (slot & 1);
+    for (int d = 0; d < dims; d += 16) {
+        tn_u16 each[16] = {0};
+        const int n = dims - d < 16 ? dims - d : 16;
+        tn_kv_store((tn_u8 *)each, 1, k + d, n, TN_KV_BF16);
+        for (int i = 0; i < n + (n & 1); i++) key[(d + i) / 2 * 128 + (i & 1)] = each[i];   // an odd last one: and zero
+    }
+    for (int d = 0; d < v_padded; d += 16) {
+        tn_u16 each[16] = {0};
+        if (d < v_dims) tn_kv_store((tn_u8 *)each, 1, (v ? v : k) + d, v_dims - d < 16 ? v_dims - d : 16, TN_KV_BF16);
+        for (int i = 0; i < 16; i++) value[2 * (d + i)] = each[i];
+    }
+}
 TN_INLINE void tn_kv_write(tn_u8 *page, int slot, const float *k, const float *v, int heads, int dims, int v_dims, int v_padded, long head_bytes, const int storage) {
     const int size = storage == TN_KV_F32 ? 4 : storage == TN_KV_I8 ? 1 : 2;
     static const float zeros[16];
     for (int h = 0; h < heads; h++, page += head_bytes) {
+        if (storage == TN_KV_BF16) {
+            tn_kv_write_pairs(page, slot, k + h * dims, v ? v + h * v_dims : 0, dims, v_dims, v_padded);
+            continue;
+        }
         tn_u8 *values = page + 64L * size * dims, *row = values + (long)slot * size * v_padded;
         float *scales = (float *)(values + 64L * size * v_padded), scale = tn_kv_store(page + slot * size, 64, k + h * dims, dims, storage), v_scale = scale;
         if (v) v_scale = tn_kv_store(row, 1, v + h * v_dims, v_dims, storage);
@@ -71,18 +98,19 @@ TN_INLINE void tn_kv_write(tn_u8 *page, int slot, const float *k, const float *v
         }
     }
 }
-TN_INLINE void tn_kv_floats(float *to, const void *from, long n, const int storage) {
-    for (long i = 0; i < n; i += 16) tn_store(to + i, tn_kv_load(from, i, storage));
+TN_INLINE void tn_kv_floats(float *to, const void *from, int rows, int columns, const int storage) {
+    for (int i = 0; i < rows; i++)
+        for (int c = 0; c < columns; c += 16) tn_store(to + i * columns + c, tn_kv_load(from, i, columns, c, storage));
 }
 
-// acc[row][column] (+)= Σ_k x[row][k] · w[k][column], one chain of fused multiply-adds over k in order for each element.
-TN_INLINE void tn_kv_product_rows(float *acc, long ldacc, const float *x, long ldx, const void *w, long ldw, int k, int accumulate, const int m, const int storage, const int vectors) {
+// acc[row][column] (+)= Σ_k x[row][k] · w[first + k][column], one chain of fused multiply-adds over k in order for each element.
+TN_INLINE void tn_kv_product_rows(float *acc, long ldacc, const float *x, long ldx, const void *w, long ldw, int first, int k, int accumulate, const int m, const int storage, const int vectors) {
     tn_v sum[6][4];
     TN_UNROLL for (int r = 0; r < m; r++)
         TN_UNROLL for (int v = 0; v < vectors; v++) sum[r][v] = accumulate ? tn_load(acc + r * ldacc + 16 * v) : tn_splat(0);
     TN_NO_UNROLL for (int i = 0; i < k; i++) {
         tn_v b[4];
-        TN_UNROLL for (int v = 0; v < vectors; v++) b[v] = tn_kv_load(w, i * ldw + 16 * v, storage);
+        TN_UNROLL for (int v = 0; v < vectors; v++) b[v] = tn_kv_load(w, first + i, ldw, 16 * v, storage);
         TN_UNROLL for (int r = 0; r < m; r++) {
             tn_v a = tn_splat(x[r * ldx + i]);
             TN_UNROLL for (int v = 0; v < vectors; v++) sum[r][v] = tn_fma16(a, b[v], sum[r][v]);
@@ -91,15 +119,15 @@ TN_INLINE void tn_kv_product_rows(float *acc, long ldacc, const float *x, long l
     TN_UNROLL for (int r = 0; r < m; r++)
         TN_UNROLL for (int v = 0; v < vectors; v++) tn_store(acc + r * ldacc + 16 * v, sum[r][v]);
 }
-TN_INLINE void tn_kv_product(float *acc, long ldacc, const float *x, long ldx, int rows, const void *w, long ldw, int k, int accumulate, const int storage, const int vectors) {
+TN_INLINE void tn_kv_product(float *acc, long ldacc, const float *x, long ldx, int rows, const void *w, long ldw, int first, int k, int accumulate, const int storage, const int vectors) {
     if (k <= 0 && accumulate) return;
-    for (; rows >= 6; rows -= 6, acc += 6 * ldacc, x += 6 * ldx) tn_kv_product_rows(acc, ldacc, x, ldx, w, ldw, k, accumulate, 6, storage, vectors);
+    for (; rows >= 6; rows -= 6, acc += 6 * ldacc, x += 6 * ldx) tn_kv_product_rows(acc, ldacc, x, ldx, w, ldw, first, k, accumulate, 6, storage, vectors);
     switch (rows) {
-    case 5: tn_kv_product_rows(acc, ldacc, x, ldx, w, ldw, k, accumulate, 5, storage, vectors); break;
-    case 4: tn_kv_product_rows(acc, ldacc, x, ldx, w, ldw, k, accumulate, 4, storage, vectors); break;
-    case 3: tn_kv_product_rows(acc, ldacc, x, ldx, w, ldw, k, accumulate, 3, storage, vectors); break;
-    case 2: tn_kv_product_rows(acc, ldacc, x, ldx, w, ldw, k, accumulate, 2, storage, vectors); break;
-    case 1: tn_kv_product_rows(acc, ldacc, x, ldx, w, ldw, k, accumulate, 1, storage, vectors); break;
+    case 5: tn_kv_product_rows(acc, ldacc, x, ldx, w, ldw, first, k, accumulate, 5, storage, vectors); break;
+    case 4: tn_kv_product_rows(acc, ldacc, x, ldx, w, ldw, first, k, accumulate, 4, storage, vectors); break;
+    case 3: tn_kv_product_rows(acc, ldacc, x, ldx, w, ldw, first, k, accumulate, 3, storage, vectors); break;
+    case 2: tn_kv_product_rows(acc, ldacc, x, ldx, w, ldw, first, k, accumulate, 2, storage, vectors); break;
+    case 1: tn_kv_product_rows(acc, ldacc, x, ldx, w, ldw, first, k, accumulate, 1, storage, vectors); break;
     }
 }
 
