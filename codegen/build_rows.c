@@ -171,35 +171,51 @@ static void embedding(RowValues *r, const Node *node) {
     if (count > 1) kernel_end(k);
 }
 
+static int find_buffer(const Kernel *k, const char *name) {
+    for (int i = 0; i < k->buffer_count; i++)
+        if (!strcmp(k->buffers[i].name, name)) return i;
+    return -1;
+}
+
+// Buffers of a row's cosines and sines: those of the step's table, or computed here.
+static void angles(RowValues *r, const Node *node, int *cosine, int *sine) {
+    Kernel *k = r->k;
+    int pairs = (int)rotation_pairs(node), padded = (int)round_up(pairs, 16), rotation = -1;
+    for (int i = 0; i < k->func->node_count && k->rotations; i++)
+        if (k->func->nodes[i] == node) rotation = k->rotations[i];
+    double base = node_number(node, "base"), mscale = node_number(node, "mscale");
+    int factors = operand(node, 1) ? param_index(k->func, operand(node, 1)) : -1;
+    // One table a kernel for each distinct rotation: found again by its buffers' name.
+    const char *name = rotation >= 0 ? arena_printf(k->arena, "angles_%d", rotation)
+                                     : arena_printf(k->arena, "angles_%d_%08x", pairs, (unsigned)hash_bytes(&base, sizeof base, hash_bytes(&mscale, sizeof mscale, (uint64_t)factors + 1)));
+    const char *cosines = arena_printf(k->arena, "%s_cos", name), *sines = arena_printf(k->arena, "%s_sin", name);
+    *cosine = find_buffer(k, cosines);
+    *sine = find_buffer(k, sines);
+    if (*cosine >= 0) return;
+    if (rotation >= 0) {
+        const char *at = arena_printf(k->arena, "(const float *)(a->step->arena + TN_ANGLES_%d) + %s * %d", rotation, r->row, 2 * padded);
+        *cosine = kernel_buffer(k, cosines, DT_F32, PLACE_MEMORY, 0, at);
+        *sine = kernel_buffer(k, sines, DT_F32, PLACE_MEMORY, 0, arena_printf(k->arena, "%s + %d", at, padded));
+        return;
+    }
+    *cosine = kernel_buffer(k, cosines, DT_F32, PLACE_SCRATCH, padded, NULL);
+    *sine = kernel_buffer(k, sines, DT_F32, PLACE_SCRATCH, padded, NULL);
+    Text table = {0};
+    text_puts(&table, k->constants ? k->constants : "");
+    rotation_frequencies(node, arena_printf(k->arena, "%s_%s", k->name, name), &table);
+    k->constants = arena_strdup(k->arena, table.data);
+    text_free(&table);
+    kernel_call(k, "tn_angles(%s, %s, %d, a->position[%s], %s_%s, %s, %.17g)", cosines, sines, pairs, r->row, k->name, name,
+                factors >= 0 ? arena_printf(k->arena, "(const float *)a->w[%d]", factors) : "0", mscale);
+}
+
 static void rope(RowValues *r, const Node *node) {
     Kernel *k = r->k;
-    const Value *x = node->operands[0], *factors = operand(node, 1), *y = node->results[0];
-    int64_t size = x->type.dims[x->type.rank - 1], dims = node_int(node, "dims");
-    if (dims < 0) dims = size;
+    const Value *x = node->operands[0], *y = node->results[0];
+    int64_t size = x->type.dims[x->type.rank - 1];
     bool half = !strcmp(node_attr(node, "style")->text, "half");
-    double base = node_number(node, "base"), mscale = node_number(node, "mscale");
-    int pairs = (int)(dims / 2);
-    // One table of angles a kernel for each distinct rotation: found again by its buffers' name.
-    const char *name = arena_printf(k->arena, "angles_%d_%08x", pairs,
-                                    (unsigned)(hash_bytes(&base, sizeof base, hash_bytes(&mscale, sizeof mscale, factors ? (uint64_t)param_index(k->func, factors) + 1 : 0))));
-    const char *cosines = arena_printf(k->arena, "%s_cos", name), *sines = arena_printf(k->arena, "%s_sin", name);
-    int cosine = -1, sine = -1;
-    for (int i = 0; i < k->buffer_count; i++) {
-        if (!strcmp(k->buffers[i].name, cosines)) cosine = i;
-        if (!strcmp(k->buffers[i].name, sines)) sine = i;
-    }
-    if (cosine < 0) {
-        cosine = kernel_buffer(k, cosines, DT_F32, PLACE_SCRATCH, round_up(pairs, 16), NULL);
-        sine = kernel_buffer(k, sines, DT_F32, PLACE_SCRATCH, round_up(pairs, 16), NULL);
-        Text table = {0};
-        text_printf(&table, "%s// base^(-2j/%lld), base %.17g\nstatic const double %s_%s[%d] = {", k->constants ? k->constants : "", (long long)dims, base, k->name, name, pairs);
-        for (int j = 0; j < pairs; j++) text_printf(&table, "%s%.17g", j ? ", " : "", pow(base, -2.0 * j / (double)dims));
-        text_puts(&table, "};\n");
-        k->constants = arena_strdup(k->arena, table.data);
-        text_free(&table);
-        kernel_call(k, "tn_angles(%s, %s, %d, a->position[%s], %s_%s, %s, %.17g)", cosines, sines, pairs, r->row, k->name, name,
-                    factors ? arena_printf(k->arena, "(const float *)a->w[%d]", param_index(k->func, factors)) : "0", mscale);
-    }
+    int pairs = (int)rotation_pairs(node), cosine, sine;
+    angles(r, node, &cosine, &sine);
     Index at[MAX_RANK], other[MAX_RANK], out[MAX_RANK];
     int lane, last = x->type.rank - 1, to = values_store(r, y);
     int64_t n;

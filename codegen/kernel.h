@@ -117,6 +117,7 @@ typedef struct Kernel {
     const ScheduleBook *book;                        // NULL: there is none
     unsigned f32_vectors;                            // bit v: calls product_f32_v<v>
     bool *rows_read;                                 // of each parameter: gathers rows of its panels
+    const int *rotations;                            // of each node: a rope's angles in the arena, by number; -1: it has none there
     int expr_count;
     unsigned kv_vectors[4];                          // bit v: calls product_kv_…_v<v>: of caches in f32, f16, bf16, i8
     struct Kernel *after;                            // NULL, or what must run behind a barrier when it has tasks
@@ -190,6 +191,8 @@ const char *c_type(DType type);                                    // float, int
 uint64_t row_bytes(const Type *type);                              // of one row of a value, as it lies in the arena
 uint64_t cache_bytes(const Type *cache);                           // of a cache's share of a KV page
 const Value *through_reshape(const Value *value);                  // what a chain of reshapes renames
+int64_t rotation_pairs(const Node *rope);                          // angles.c: how many angles; and their frequencies as a table of doubles
+void rotation_frequencies(const Node *rope, const char *name, Text *out);
 bool kernel_panel(const Kernel *k, int param, PanelLayout *out);   // how a parameter's panels lie
 
 #endif

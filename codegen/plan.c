@@ -61,6 +61,7 @@ static bool bind_parameters(Plan *plan, Diags *diags) {
                         return false;
                     }
                     if (!to->bound[p]) to->bound[p] = w;
+                    if (to->bound[p] != each || (!weights && caller->several[v->index])) to->several[p] = true;
                 }
                 to->storage[p] = w->quantize_to;
             }
@@ -95,6 +96,7 @@ static Kernel *kernel_new(const Plan *plan, const FuncPlan *f, const char *name,
     k->book = plan->book;
     k->fixed = fixed;
     k->param_storage = f->storage;
+    k->rotations = f->rotations;
     k->rows_read = ARENA_ARRAY(plan->arena, bool, f->func->param_count);
     bool linear = contains(f->func, OP_LINEAR) || contains(f->func, OP_LINEAR_I8) || contains(f->func, OP_LINEAR_BF16);
     bool built = contains(f->func, OP_ATTEND) ? build_attend(k, diags) : linear ? build_linear(k, diags) : build_rows(k, diags);
@@ -126,6 +128,17 @@ bool plan_vary(Plan *plan, FuncPlan *f, const Schedule *schedules, int count, Di
     return true;
 }
 
+// Callers come after what they call.
+static void mark_experts(Plan *plan) {
+    for (int i = plan->module->func_count - 1; i >= 0; i--) {
+        const FuncPlan *f = &plan->funcs[i];
+        for (int n = 0; n < f->func->node_count; n++) {
+            const Node *node = f->func->nodes[n];
+            if (node->op == OP_MOE_EXPERTS || (node->op == OP_CALL && f->in_expert)) plan_func(plan, node_attr(node, "block")->func)->in_expert = true;
+        }
+    }
+}
+
 static bool plan_functions(Plan *plan, Diags *diags) {
     const Module *m = plan->module;
     plan->funcs = ARENA_ARRAY(plan->arena, FuncPlan, m->func_count);
@@ -135,6 +148,7 @@ static bool plan_functions(Plan *plan, Diags *diags) {
         f->name = function_name(plan, i);
         f->slots = param_slot(func, func->param_count);
         f->bound = ARENA_ARRAY(plan->arena, Weight *, func->param_count);
+        f->several = ARENA_ARRAY(plan->arena, bool, func->param_count);
         f->storage = ARENA_ARRAY(plan->arena, DType, func->param_count);
         for (int p = 0; p < func->param_count; p++) f->storage[p] = DT_COUNT;
         for (int n = 0; n < func->node_count; n++) {   // callees come before callers
@@ -154,6 +168,7 @@ static bool plan_functions(Plan *plan, Diags *diags) {
             f->cache_bytes += callee->cache_bytes;
         }
     }
+    mark_experts(plan);
     return bind_parameters(plan, diags);
 }
 
@@ -191,7 +206,7 @@ static bool plan_weights(Plan *plan, Diags *diags) {
     return true;
 }
 
-// Behind main's frame: rows gathered for experts and what they make, with position and sequence of each; partial results of attention.
+// Behind main's frame: rows gathered for experts and what they make, with position and sequence of each; partial results of attention; rotary angles.
 static void plan_arena(Plan *plan) {
     const Module *m = plan->module;
     uint64_t in = 0, out = 0;
@@ -211,7 +226,7 @@ static void plan_arena(Plan *plan) {
     uint64_t partial = 0;
     for (int i = 0; i < m->func_count; i++)
         if (plan->funcs[i].kernel && plan->funcs[i].kernel->partial_bytes > partial) partial = plan->funcs[i].kernel->partial_bytes;
-    plan->arena_bytes = (uint64_t)round_up((int64_t)(plan->partial_offset + partial) + 4096, 4096);   // int8 products read up to 64 bytes past a row
+    plan->arena_bytes = (uint64_t)round_up((int64_t)angles_place(plan, plan->partial_offset + partial) + 4096, 4096);   // int8 products read up to 64 bytes past a row
 }
 
 Plan *plan_new(const Module *module, const Target *target, const char *const *input_names, const int64_t *input_defaults, int input_count,
@@ -232,6 +247,7 @@ Plan *plan_new_tuned(const Module *module, const Target *target, const char *con
     plan->input_count = input_count;
     plan->causal = module_causal(module);
     bool ok = plan_functions(plan, diags) && plan_weights(plan, diags);
+    if (ok) plan_angles(plan);
     for (int i = 0; i < module->func_count && ok; i++)
         if (module->funcs[i]->kernel) ok = plan_kernel(plan, &plan->funcs[i], diags);
     if (!ok) {
@@ -429,6 +445,7 @@ void plan_emit(const Plan *plan, Flavour flavour, uint64_t blob_hash, Text *out)
     print_products(plan, out);
     if (has_forms(plan)) text_printf(out, "int tn_choice[%d];   // of each kernel: which of its forms runs\n", plan->kernel_count);
     text_puts(out, "\n// ---- kernels ----------------------------------------------------------------------------------------------------------\n\n");
+    angles_print(plan, out);
     for (int i = 0; i < m->func_count; i++) {
         const FuncPlan *f = &plan->funcs[i];
         if (!f->kernel) continue;

@@ -25,8 +25,14 @@ typedef struct {
     KernelCost cost;           // of a kernel
     int experts, experts_chosen;   // of a function that runs for groups of rows: how many there are, and how many a token chooses
     Weight **bound;            // a weight that each parameter is bound to
+    bool *several;             // … is not the only one
+    bool in_expert;            // its rows are an expert's, not the step's
+    int *rotations;            // of a kernel: of each node, the rotation that a rope turns by; -1: it computes its own angles
     DType *storage;            // of each parameter
 } FuncPlan;
+
+// A table of angles that a step computes once: for each token the cosines, then the sines, each padded to 16.
+typedef struct { const Node *rope; const Weight *factors; uint64_t offset; } Rotation;   // offset: in the arena
 
 struct Plan {
     Arena *arena;
@@ -42,6 +48,7 @@ struct Plan {
     uint64_t weights_bytes, arena_bytes, page_bytes;
     uint64_t gather_offset, gather_out;   // in the arena: rows gathered for experts, their results
     uint64_t partial_offset;   // in the arena: what a kernel leaves for the one behind it
+    int rotation_count, rotation_capacity; Rotation *rotations;
     bool causal;
 };
 
@@ -52,6 +59,11 @@ void text_in_comment(const char *text, Text *out);
 const char *plan_describe(const Plan *plan, const FuncPlan *f, Arena *arena);
 
 void plan_costs(Plan *plan);                    // cost.c: of every kernel
+void plan_angles(Plan *plan);                   // angles.c: the rotations of every kernel
+uint64_t angles_row(const Rotation *r);         // floats a token
+uint64_t angles_place(Plan *plan, uint64_t at); // in the arena, from `at` on; returns where they end
+void angles_print(const Plan *plan, Text *out); // what kernels need of them
+void angles_print_step(const Plan *plan, Text *out);   // main's first work
 void step_print(const Plan *plan, Text *out);   // step.c: blocks, main, the program's tables
 // step.c: the tn_program, named TN_MODEL (tn_model), with what a program says of itself; `code`: the fields that lead to its code
 void program_print(const Plan *plan, const char *targets, const char *code, Text *out);

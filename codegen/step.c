@@ -298,6 +298,7 @@ static void print_function(Step *s) {
                                    : "const tn_u64 *p, tn_u64 cache) {\n");
     text_puts(s->out, s->f->expert ? "    (void)frame, (void)p;\n" : "    (void)frame, (void)p, (void)cache;\n");
     uint64_t cache = 0;
+    if (f == s->plan->module->main) angles_print_step(s->plan, s->out);
     for (int i = 0; i < f->node_count; i++) {
         const Node *node = f->nodes[i];
         const FuncPlan *callee = plan_func(s->plan, node_attr(node, "block")->func);
