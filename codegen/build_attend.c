@@ -20,6 +20,8 @@ typedef struct {
     int sinks, slopes;               // buffers, or -1
     int queries, scores, acc, top, total, merged, merged_top, merged_total;
     const char *sees;                // the arguments of what a row sees
+    bool pairs;                      // multiplies bf16
+    int strip;                       // … so many rows of a task at a time
 } Attend;
 
 enum { ROWS_A_TASK = 96, MOST_ROWS = 64, DIRECT_ROWS = 6, SPLIT_ROWS = 16, LEAST_SLOTS = 256, CHUNK = 256 };
@@ -68,6 +70,11 @@ static void add_values(const Attend *a, Index row, const char *rows, const char 
 }
 
 void product_print_kv(int storage, int vectors, Text *out) {
+    if (storage == KV_PAIRS) {
+        text_printf(out, "TN_NOINLINE void product_kv_pairs_v%d(float *acc, long ldacc, const tn_u16 *x, long ldx, int rows, const int *w, long ldw, int first, int last, int accumulate) {\n"
+                         "    tn_kv_pairs(acc, ldacc, x, ldx, rows, w, ldw, first, last, accumulate, %d);\n}\n", vectors, vectors);
+        return;
+    }
     static const char *const names[] = {"f32", "f16", "bf16", "i8"}, *const constants[] = {"TN_KV_F32", "TN_KV_F16", "TN_KV_BF16", "TN_KV_I8"};
     text_printf(out, "TN_NOINLINE void product_kv_%s_v%d(float *acc, long ldacc, const float *x, long ldx, int rows, const void *w, long ldw, int first, int k, int accumulate) {\n"
                      "    tn_kv_product(acc, ldacc, x, ldx, rows, w, ldw, first, k, accumulate, %s, %d);\n}\n", names[storage], vectors, constants[storage], vectors);
@@ -75,12 +82,13 @@ void product_print_kv(int storage, int vectors, Text *out) {
 
 // ---- a block --------------------------------------------------------------------------------------------------------------------------
 
-// Scores as the model means them: the scales of int8 keys, softcap, bias by distance. The query's scale is in the query.
-static void finish_scores(const Attend *a, Index row, int block, int head) {
+// Scores of a block, or chunk, of `width` positions as the model means them: the scales of int8 keys, softcap, bias by distance. The query's scale is
+// in the query.
+static void finish_scores(const Attend *a, Index row, int block, int width, const char *seen, int head) {
     Kernel *k = a->k;
     if (a->storage != DT_I8 && a->softcap <= 0 && a->slopes < 0) return;
     int lane = kernel_variable(k, "j", false, DT_I32);
-    Index at = index_add(index_scale(row, KV_BLOCK), index_variable(lane, 1));
+    Index at = index_add(index_scale(row, width), index_variable(lane, 1));
     Expr *s = expr_load(k, a->scores, at);
     if (a->storage == DT_I8) {
         int scales = kernel_buffer(k, "scales", DT_F32, PLACE_MEMORY, -1, NULL);
@@ -88,12 +96,12 @@ static void finish_scores(const Attend *a, Index row, int block, int head) {
     }
     if (a->softcap > 0) s = expr_op(k, OP_MUL, expr_op(k, OP_TANH, expr_op(k, OP_MUL, s, expr_number(k, 1.0 / a->softcap), NULL), NULL, NULL), expr_number(k, a->softcap), NULL);
     if (a->slopes >= 0) {
-        Expr *position = expr_index(k, index_add(index_variable(block, KV_BLOCK), index_variable(lane, 1)));
+        Expr *position = expr_index(k, index_add(index_variable(block, width), index_variable(lane, 1)));
         Expr *distance = expr_op(k, OP_CAST, expr_op(k, OP_SUB, position, expr_scalar(k, text_variable(k, "own")), NULL), NULL, NULL);
         distance->type = distance->cast = DT_F32;
         s = expr_op(k, OP_ADD, s, expr_op(k, OP_MUL, distance, expr_load(k, a->slopes, index_variable(head, 1)), NULL), NULL);
     }
-    kernel_map(k, a->scores, at, lane, KV_BLOCK, NULL, s);
+    kernel_map(k, a->scores, at, lane, width, seen, s);
 }
 
 // For each row of the block: scores become weights, what came before decays.
@@ -103,7 +111,7 @@ static void soften(const Attend *a, int block) {
     kernel_call(k, "const int from = tn_in_block(tn_seen_from(a, run.first + i, %d), block), to = tn_in_block(tn_seen_to(a, run.first + i, %s), block)", a->window, a->sees);
     if (a->slopes >= 0) kernel_call(k, "const int own = a->position[run.first + i]");
     int h = kernel_loop(k, "h", a->group);
-    finish_scores(a, index_add(index_variable(i, a->group), index_variable(h, 1)), block, h);
+    finish_scores(a, index_add(index_variable(i, a->group), index_variable(h, 1)), block, KV_BLOCK, NULL, h);
     kernel_call(k, "const long at = i * %d + h", a->group);
     kernel_call(k, "tn_scale_row(acc + at * %d, %d, tn_softmax_block(scores + at * %d, from, to, top + at, total + at * 16, %s))", a->v_padded, a->v_padded, KV_BLOCK,
                 a->storage == DT_I8 ? "scales + 64" : "0");
@@ -157,6 +165,104 @@ static void attend_block(const Attend *a) {
              KV_BLOCK, "0", arena_printf(k->arena, "%d", a->dims), false);
     soften(a, block);
     attend_values(a, values, float_values, a->storage);
+    kernel_end(k);
+}
+
+// ---- products of bf16 ---------------------------------------------------------------------------------------------------------------------
+// With a cache of bf16, on a target that multiplies bf16 (prelude/attend_pairs.h): strips of a task's rows meet a whole chunk. Their scores fit the
+// first-level cache, the chunk's keys and values the second.
+
+enum { STRIP_ROWS = 32, DOT_ROWS = 6 };
+
+static int query_width(const Attend *a) { return (int)round_up(a->dims, a->k->target->tile_bf16 ? 32 : 2); }
+
+// Rows of a strip: near STRIP_ROWS queries, in whole blocks of products as far as a group allows.
+static int strip_rows(const Attend *a) {
+    int unit = a->k->target->tile_bf16 ? STRIP_ROWS : DOT_ROWS, best = 1, waste = 0, queries = a->group;
+    for (int n = 1; n == 1 || n * a->group <= STRIP_ROWS; n++) {
+        int idle = (unit - n * a->group % unit) % unit;
+        if (n == 1 || idle * queries <= waste * n * a->group) best = n, waste = idle, queries = n * a->group;
+    }
+    return best;
+}
+
+static void multiply_pairs(const Attend *a, const char *acc, const char *x, const char *rows, const char *w, int columns, const char *range, const char *accumulate) {
+    for (int c = 0; c < columns; c += PANEL_WIDTH) {
+        int vectors = (columns - c < PANEL_WIDTH ? columns - c : PANEL_WIDTH) / 16;
+        kernel_call(a->k, "product_kv_pairs_v%d(%s + %d, %s, %s, (const int *)%s + %d, %d, %s, %s)", vectors, acc, c, x, rows, w, c, columns, range, accumulate);
+        a->k->kv_vectors[KV_PAIRS] |= 1u << vectors;
+    }
+}
+
+static void block_loop(const Attend *a) {
+    int64_t head_bytes = (int64_t)cache_bytes(&a->node->operands[1]->type) / a->kv_heads;
+    kernel_loop_text(a->k, "block", "s.first_block", "s.last_block");
+    kernel_call(a->k, "const tn_u8 *keys = run.pages[block] + a->cache + kv_head * %lldL, *values = keys + %d", (long long)head_bytes, 2 * KV_BLOCK * even_dims(a));
+}
+
+static void score_strip(const Attend *a) {
+    Kernel *k = a->k;
+    int width = query_width(a);
+    block_loop(a);
+    kernel_call(k, "(void)values");
+    multiply_pairs(a, arena_printf(k->arena, "scores + block %% %d * %d", CHUNK / KV_BLOCK, KV_BLOCK), arena_printf(k->arena, "%d, queries + s.first * %d, %d", CHUNK, a->group * width, width),
+                   "rows", "keys", KV_BLOCK, arena_printf(k->arena, "0, %d", even_dims(a) / 2), "0");
+    kernel_end(k);
+}
+
+static void soften_strip(const Attend *a, int chunk) {
+    Kernel *k = a->k;
+    int i = kernel_loop_text(k, "i", "0", "s.last - s.first");
+    kernel_call(k, "const long t = run.first + s.first + i");
+    kernel_call(k, "const int from = tn_in_chunk(tn_seen_from(a, t, %d), chunk), to = tn_in_chunk(tn_seen_to(a, t, %s), chunk)", a->window, a->sees);
+    if (a->slopes >= 0) kernel_call(k, "const int own = a->position[t]");
+    int h = kernel_loop(k, "h", a->group);
+    finish_scores(a, index_add(index_variable(i, a->group), index_variable(h, 1)), chunk, CHUNK, "s.high", h);
+    kernel_call(k, "const long at = i * %d + h", a->group);
+    kernel_call(k, "total[at] = tn_softmax_pairs(scores + at * %d, weights + at * %d, from, to, s.low, s.high, top + at)", CHUNK, CHUNK);
+    kernel_end(k);
+    kernel_end(k);
+}
+
+static void value_strip(const Attend *a) {
+    Kernel *k = a->k;
+    block_loop(a);
+    kernel_call(k, "const tn_kv_block b = tn_attend_pairs(&s, block, values, %d)", a->v_padded);
+    kernel_call(k, "if (b.wild) tn_pairs_shape(1)");
+    kernel_call(k, "for (int q = 0, next; q < rows; q = next) {");
+    kernel_call(k, "next = b.wild ? q + 1 : rows");
+    kernel_call(k, "const tn_u16 *w = (const tn_u16 *)values; const long t = run.first + s.first + q / %d", a->group);
+    kernel_call(k, "if (b.wild) w = tn_kv_tame(tame, w, %d, b, tn_in_block(tn_seen_from(a, t, %d), block), tn_in_block(tn_seen_to(a, t, %s), block))", a->v_padded, a->window, a->sees);
+    multiply_pairs(a, arena_printf(k->arena, "acc + q * %d", a->v_padded), arena_printf(k->arena, "%d, weights + q * %d + block %% %d * %d, %d", a->v_padded, CHUNK, CHUNK / KV_BLOCK, KV_BLOCK, CHUNK),
+                   "next - q", "w", a->v_padded, "b.first, b.last", "block > s.first_block");
+    kernel_call(k, "}");
+    kernel_call(k, "if (b.wild) tn_pairs_shape(16)");
+    kernel_end(k);
+}
+
+static void merge_strip(const Attend *a) {
+    Kernel *k = a->k;
+    kernel_loop_text(k, "i", "0", "s.last - s.first");
+    kernel_call(k, "const int fresh = chunk == run.chunk || chunk == tn_seen_from(a, run.first + s.first + i, %d) / TN_CHUNK", a->window);
+    kernel_loop(k, "h", a->group);
+    kernel_call(k, "const long from = i * %d + h, at = from + s.first * %d", a->group, a->group);
+    kernel_call(k, "tn_merge(merged + at * %d, merged_top + at, merged_total + at, acc + from * %d, top[from], total[from], %d, fresh)", a->v_padded, a->v_padded, a->v_padded);
+    kernel_end(k);
+    kernel_end(k);
+}
+
+static void attend_strips(const Attend *a) {
+    Kernel *k = a->k;
+    int chunk = kernel_loop_text(k, "chunk", "run.chunk", "run.end");
+    kernel_call(k, "const tn_kv_part part = tn_attend_part(a, &run, chunk * TN_CHUNK, (chunk + 1) * TN_CHUNK, %s)", a->sees);
+    kernel_loop_text(k, "strip", "0", arena_printf(k->arena, "(part.last - part.first + %d) / %d", a->strip - 1, a->strip));
+    kernel_call(k, "const tn_kv_strip s = tn_attend_strip(a, &run, &part, strip, %d, chunk, %s)", a->strip, a->sees);
+    kernel_call(k, "const int rows = (s.last - s.first) * %d", a->group);
+    score_strip(a);
+    soften_strip(a, chunk);
+    value_strip(a);
+    merge_strip(a);
+    kernel_end(k);
     kernel_end(k);
 }
 
@@ -260,27 +366,51 @@ static void schedule(Attend *a, int64_t context) {
     a->k->partial_bytes = (uint64_t)a->slots * (uint64_t)a->heads * (uint64_t)(a->v_padded + 16) * sizeof(float);
 }
 
-static void build_program(Attend *a, int query, int out) {
+static void load_queries(const Attend *a, int query) {
     Kernel *k = a->k;
-    int64_t rows = (int64_t)a->rows * a->group;
-    a->queries = kernel_buffer(k, "queries", DT_F32, PLACE_SCRATCH, rows * a->dims, NULL);
-    a->scores = kernel_buffer(k, "scores", DT_F32, PLACE_ACCUMULATOR, rows * KV_BLOCK, NULL);
-    a->acc = kernel_buffer(k, "acc", DT_F32, PLACE_ACCUMULATOR, rows * a->v_padded, NULL);
-    a->top = kernel_buffer(k, "top", DT_F32, PLACE_SCRATCH, round_up(rows, 16), NULL);
-    a->total = kernel_buffer(k, "total", DT_F32, PLACE_SCRATCH, rows * 16, NULL);
-    merged_buffers(a, rows);
-    kernel_loop_text(k, "over", "0", "span.runs");
-    kernel_call(k, "const tn_kv_run run = tn_attend_run(a, &span, over, %s)", a->sees);
     int i = kernel_loop_text(k, "i", "0", "run.rows"), lane = kernel_variable(k, "j", false, DT_I32);
+    if (a->pairs) {
+        int width = query_width(a);
+        kernel_call(k, "tn_pairs_queries(queries + i * %d, %d, query + (run.first + i) * %d, %d, %d, (float)%.9g)", a->group * width, width, a->heads * a->dims, a->group, a->dims, (double)(float)a->scale);
+        kernel_end(k);
+        return;
+    }
     Index from = index_add(index_variable(text_variable(k, "run.first"), (int64_t)a->heads * a->dims), index_add(index_variable(i, (int64_t)a->heads * a->dims), index_variable(lane, 1)));
     kernel_map(k, a->queries, index_add(index_variable(i, (int64_t)a->group * a->dims), index_variable(lane, 1)), lane, (int64_t)a->group * a->dims, NULL,
                expr_op(k, OP_MUL, expr_load(k, query, from), expr_number(k, a->scale), NULL));
     kernel_end(k);
-    attend_chunks(a);
+}
+
+// Products of bf16 have scratch for whole blocks of rows.
+static void program_buffers(Attend *a) {
+    Kernel *k = a->k;
+    int64_t rows = (int64_t)a->rows * a->group, strip = a->pairs ? round_up((int64_t)a->strip * a->group, STRIP_ROWS) : rows;
+    a->queries = kernel_buffer(k, "queries", a->pairs ? DT_BF16 : DT_F32, PLACE_SCRATCH, a->pairs ? (rows + STRIP_ROWS) * query_width(a) : rows * a->dims, NULL);
+    a->scores = kernel_buffer(k, "scores", DT_F32, PLACE_ACCUMULATOR, strip * (a->pairs ? CHUNK : KV_BLOCK), NULL);
+    a->acc = kernel_buffer(k, "acc", DT_F32, PLACE_ACCUMULATOR, (strip + (a->pairs ? STRIP_ROWS : 0)) * a->v_padded, NULL);
+    a->top = kernel_buffer(k, "top", DT_F32, PLACE_SCRATCH, round_up(strip, 16), NULL);
+    a->total = kernel_buffer(k, "total", DT_F32, PLACE_SCRATCH, a->pairs ? round_up(strip, 16) : rows * 16, NULL);
+    if (a->pairs) {
+        kernel_buffer(k, "weights", DT_BF16, PLACE_SCRATCH, (strip + STRIP_ROWS) * CHUNK, NULL);
+        kernel_buffer(k, "tame", DT_BF16, PLACE_SCRATCH, (int64_t)KV_BLOCK * a->v_padded, NULL);
+    }
+    merged_buffers(a, rows);
+}
+
+static void build_program(Attend *a, int query, int out) {
+    Kernel *k = a->k;
+    program_buffers(a);
+    if (a->pairs) kernel_call(k, "tn_pairs_shape(16)");
+    kernel_loop_text(k, "over", "0", "span.runs");
+    kernel_call(k, "const tn_kv_run run = tn_attend_run(a, &span, over, %s)", a->sees);
+    load_queries(a, query);
+    if (a->pairs) attend_strips(a);
+    else attend_chunks(a);
     kernel_call(k, "float *const result = results + run.first * %dL", a->heads * a->v_dims);
     finish(a, out, "run.whole");
     leave_part(a);
     kernel_end(k);
+    if (a->pairs) kernel_call(k, "tn_pairs_end()");
 }
 
 bool build_attend(Kernel *k, Diags *diags) {
@@ -306,6 +436,9 @@ bool build_attend(Kernel *k, Diags *diags) {
         diag_error(diags, node->loc, "attend: its query must be an input of its kernel");
         return false;
     }
+    a.pairs = a.storage == DT_BF16 && (k->target->dot_bf16 || k->target->tile_bf16);
+    if (a.pairs) k->arithmetic = "bf16";
+    a.strip = strip_rows(&a);
     schedule(&a, f->module->context);
     k->tasks = arena_printf(k->arena, "tn_attend_tasks(&a, %d, %d, %d, %s)", a.kv_heads, a.rows, a.slots, a.sees);
     k->decode = arena_printf(k->arena, "        const tn_kv_span span = tn_attend_span(a, task, %d, %d, %d, %s);\n        const long kv_head = span.head, first_head = kv_head * %d;\n", a.kv_heads, a.rows,

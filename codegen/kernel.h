@@ -94,6 +94,8 @@ enum { X_FLOATS = -1, X_BF16 = -2 };
 // MAX_PRODUCTS: as many as fuse puts into a kernel.
 enum { MAX_PRODUCTS = 8, MAX_SCRATCH = 6 << 20, MAX_EXPRS = 1 << 16 };
 
+enum { KV_PAIRS = 4 };
+
 typedef struct Kernel {
     const Func *func;
     const char *name;
@@ -119,7 +121,7 @@ typedef struct Kernel {
     bool *rows_read;                                 // of each parameter: gathers rows of its panels
     const int *rotations;                            // of each node: a rope's angles in the arena, by number; -1: it has none there
     int expr_count;
-    unsigned kv_vectors[4];                          // bit v: calls product_kv_…_v<v>: of caches in f32, f16, bf16, i8
+    unsigned kv_vectors[KV_PAIRS + 1];               // bit v: calls product_kv_…_v<v>: of caches in f32, f16, bf16, i8; of bf16 with bf16
     struct Kernel *after;                            // NULL, or what must run behind a barrier when it has tasks
     uint64_t partial_bytes;                          // of the arena that it shares with `after` (args.partial)
 } Kernel;

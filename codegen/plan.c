@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-extern const char prelude_abi[], prelude_vector[], prelude_math[], prelude_rows[], prelude_product[], prelude_product_int[], prelude_product_bf16[], prelude_product_amx[], prelude_probes[], prelude_isa_clang[], prelude_isa_gcc[],
+extern const char prelude_abi[], prelude_vector[], prelude_math[], prelude_rows[], prelude_attend_pairs[], prelude_product[], prelude_product_int[], prelude_product_bf16[], prelude_product_amx[], prelude_probes[], prelude_isa_clang[], prelude_isa_gcc[],
     prelude_supported[], prelude_nvptx[];
-extern const char prelude_attend[];
+extern const char prelude_attend[], prelude_cache[];
 
 FuncPlan *plan_func(const Plan *plan, const Func *func) {
     for (int i = 0; i < plan->module->func_count; i++)
@@ -347,6 +347,12 @@ static bool multiplies_narrow(const Plan *plan) {
     return false;
 }
 
+static bool attends_pairs(const Plan *plan) {
+    for (int i = 0; i < plan->module->func_count; i++)
+        if (plan->funcs[i].kernel && plan->funcs[i].kernel->kv_vectors[KV_PAIRS]) return true;
+    return false;
+}
+
 // The lowerings that some kernel calls: products with f32 panels, with each packed format, rows gathered from panels.
 static void print_products(const Plan *plan, Text *out) {
     unsigned vectors = 1u << 4;   // packed formats multiply through product_f32_v4
@@ -356,7 +362,7 @@ static void print_products(const Plan *plan, Text *out) {
         if (plan->funcs[i].kernel) vectors |= plan->funcs[i].kernel->f32_vectors;
     for (int v = 1; v <= 4; v++)
         if (vectors >> v & 1) product_print_f32(v, out);
-    for (int storage = 0; storage < 4; storage++) {
+    for (int storage = 0; storage <= KV_PAIRS; storage++) {
         unsigned kv = 0;
         for (int i = 0; i < plan->module->func_count; i++)
             if (plan->funcs[i].kernel) kv |= plan->funcs[i].kernel->kv_vectors[storage];
@@ -436,12 +442,14 @@ void plan_emit(const Plan *plan, Flavour flavour, uint64_t blob_hash, Text *out)
     print_limits(plan, out);
     text_puts(out, prelude_rows);
     if (any_kernel(plan, OP_ATTEND) || any_kernel(plan, OP_CACHE_WRITE)) text_puts(out, prelude_attend);
+    if (any_kernel(plan, OP_CACHE_WRITE)) text_puts(out, prelude_cache);
     text_puts(out, prelude_product);
     if (multiplies_narrow(plan)) {
         text_puts(out, prelude_product_int);
         text_puts(out, prelude_product_bf16);
         text_puts(out, prelude_product_amx);
     }
+    if (attends_pairs(plan)) text_puts(out, prelude_attend_pairs);
     print_products(plan, out);
     if (has_forms(plan)) text_printf(out, "int tn_choice[%d];   // of each kernel: which of its forms runs\n", plan->kernel_count);
     text_puts(out, "\n// ---- kernels ----------------------------------------------------------------------------------------------------------\n\n");
