@@ -98,18 +98,15 @@ static int bench_work(const Run *run, BenchPhase *phase) {
     return phase->work ? 0 : -1;
 }
 
-// Each kernel's time is that of the thread it kept longest, which the others wait for.
+// Each kernel's time is the mean of its threads': kernels that wait for nothing of each other run side by side, each on some of the threads.
 static int bench_take_kernels(Run *run, BenchPhase *phase) {
     int count = run->engine->program->kernel_count, threads = tn_threads(run->engine);
     unsigned long long *times = run->engine->kernel_ns;
     run->engine->kernel_ns = NULL;
     phase->kernel_time = calloc((size_t)count + 1, sizeof *phase->kernel_time);
     for (int k = 0; phase->kernel_time && k < count; k++)
-        for (int t = 0; t < threads; t++) {
-            double took = (double)times[(size_t)t * (size_t)count + (size_t)k] * 1e-9;
-            if (took > phase->kernel_time[k])
-                phase->kernel_time[k] = took;
-        }
+        for (int t = 0; t < threads; t++)
+            phase->kernel_time[k] += (double)times[(size_t)t * (size_t)count + (size_t)k] * 1e-9 / threads;
     free(times);
     if (!phase->kernel_time || bench_work(run, phase))
         return tn_fail(&run->failure, TN_BAD_MACHINE, "no memory for the times of %d kernels", count);

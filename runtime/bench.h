@@ -17,7 +17,7 @@ typedef struct {
     int rounds;                                // of which `seconds` is the median
     double seconds, least, most;
     int kernel_rounds; double kernel_seconds;  // with --kernels: rounds in which kernels were timed, and how long all of those took
-    double *kernel_time;                       // [kernel_count], seconds of all kernel_rounds: of the slowest thread of each kernel
+    double *kernel_time;                       // [kernel_count], seconds of all kernel_rounds: the mean of the threads
     BenchWork *work;                           // [kernel_count]
 } BenchPhase;
 

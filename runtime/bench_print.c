@@ -82,7 +82,7 @@ static void bench_limits_text(const Limits *limits) {
         printf("read, cache       %8.1f GB/s   %llu KiB of each thread's own\n", limits->cache[i] * 1e-9, limits->cache_bytes[i] >> 10);
     for (int i = 0; i < limits->peak_count; i++)
         printf("%-6s arithmetic %8.1f GOP/s  from registers\n", limits->peaks[i].name, limits->peaks[i].operations * 1e-9);
-    puts("Each limit is the best of its repetitions. A kernel's time is that of its slowest thread, the mean of rounds run with clocks; bytes and\n"
+    puts("Each limit is the best of its repetitions. A kernel's time is the mean of its threads' and of rounds run with clocks; bytes and\n"
          "operations are counted from the model: each weight and cached position once a call, and the rows that go in and come out. Its limit is\n"
          "the longest of three times: weights and cached positions at the better read bandwidth of memory and weights (at a cache's, when all of\n"
          "the round's fit there), rows at a cache's, operations at the peak of the arithmetic it multiplies in. The percentage is that limit in\n"

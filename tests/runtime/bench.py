@@ -109,7 +109,7 @@ def bench_json(what, text, threads):
         check(f"{name}: order", phase["least_tokens_per_second"] <= phase["tokens_per_second"] <= phase["most_tokens_per_second"], phase)
         check(f"{name}: kernels", len(phase["kernels"]) > 3, phase["kernels"])
         shares, memory = [k["share_of_round"] for k in phase["kernels"]], sum(k["weight_bytes"] + k["cache_bytes"] for k in phase["kernels"])
-        check(f"{name}: shares", sum(shares) < 3, shares)   # kernels that run side by side count with their slowest thread each
+        check(f"{name}: shares", 0 < sum(shares) < 1.05, shares)
         check(f"{name}: memory", abs(phase["memory_bytes"] - memory) < 1, phase["memory_bytes"])
         for kernel in phase["kernels"]:
             bench_kernel(f"{name}: {kernel['name']}", kernel, limits, bench["weights_bytes"])
