@@ -6,13 +6,14 @@
 //   differential attention KV [SEEDS]    attention over contexts of more than a chunk, the cache in a format
 //   differential int8 COUNT [FIRST]      the same graphs quantized to w8a8: near the interpreter, and the generic target's bits exactly
 //                                        (QUANT=w4a8, GROUP=64, ACT_GROUP=32: with other formats)
-//   differential products COUNT          int8 codes with weights of every integer type, in groups of many sizes: as int8, and in steps of 1 … 17, 33, 96
+//   differential products COUNT [FIRST]  int8 codes with weights of every integer type, in groups of many sizes: as int8, and in steps of 1 … 17, 33, 96
 //                                        and 97 rows the same bits
 //   differential bf16 COUNT [FIRST]      quantized to bf16, in the target's own arithmetic
 //
 // Compiled programs run with guard bytes around all they write and NaN in all they have not written, with one thread and three, in a batch, alone, and
 // token by token: all must give the same bits. With TARGET=name another target than this machine's best.
 // A target with matrix tiles runs on a machine without them too, with tiles in plain C (tiles.h).
+// With BITS=file the generic target writes there what it gives, and other targets are compared with that instead of compiling for it once more.
 #include "cases.h"
 #include "execute.h"
 #include "codegen/codegen.h"
@@ -26,6 +27,7 @@ static const Target *target, *generic, *tiles_on;   // tiles_on: what runs here,
 static Coverage coverage;
 static const char *quantize;                  // NULL: as stored
 static bool own_bits;                         // the target's arithmetic is its own: the generic target gives other bits
+static const char *bits;                      // NULL: the generic target's are computed anew
 static const char *kv;                        // NULL: the cache is f32
 static bool lengthy;                          // sequences longer than a chunk of attention
 static float tolerance = 1e-4f;
@@ -99,7 +101,7 @@ static void add_file(const char *path, Text *to) {
     else fprintf(stderr, "cannot read %s\n", path), exit(1);
 }
 
-static bool compile(const Module *module, const Target *for_target, Compiled *c, Diags *diags) {
+static bool compile(const Module *module, const Target *for_target, int optimization, Compiled *c, Diags *diags) {
     static const char *const names[] = {"tokens"};
     Plan *plan = plan_new(module, for_target, names, NULL, 1, diags);
     if (!plan) return false;
@@ -109,7 +111,7 @@ static bool compile(const Module *module, const Target *for_target, Compiled *c,
     plan_emit(plan, FLAVOUR_JIT, 1, &source);
     ClangOptions options;
     target_clang_options(tiles ? tiles_on : for_target, &options);
-    options.optimization = 1;
+    options.optimization = optimization;
     bool ok = plan_pack(plan, append, &c->weights, NULL, NULL, diags) && clang_compile("case.c", source.data, source.length, &options, EMIT_OBJECT, &object, diags);
     if (getenv("KEEP")) {
         FILE *f = fopen(getenv("KEEP"), "w");
@@ -246,11 +248,25 @@ static bool variations(const Compiled *c, const Script *script, const float *bas
     return good;
 }
 
-// Every target sums floats in one order and int8 exactly.
-static bool generic_bits(const Module *module, const Script *script, const float *base, int64_t n, Text *why, Diags *diags) {
+// In the file of bits, a line a case: its seed and the hash of its results.
+static bool written_bits(uint64_t seed, uint64_t hash, Text *why) {
+    FILE *f = fopen(bits, target == generic ? "a" : "r");
+    char line[64], want[64];
+    snprintf(want, sizeof want, "%llu %016llx\n", (unsigned long long)seed, (unsigned long long)hash);
+    bool found = false;
+    if (f && target == generic) found = fputs(want, f) >= 0;
+    else
+        while (f && !found && fgets(line, sizeof line, f)) found = !strcmp(line, want);
+    if (!f || fclose(f) || !found) text_printf(why, "%s has other bits of the generic target than %s gives, or none", bits, target->name);
+    return found;
+}
+
+// Every target sums floats in one order and int8 exactly, at any -O.
+static bool generic_bits(const Module *module, const Script *script, const float *base, int64_t n, uint64_t seed, Text *why, Diags *diags) {
+    if (bits) return written_bits(seed, hash_bytes(base, sizeof(float) * (size_t)n, 0), why);
     Compiled c = {0};
     float *again = calloc((size_t)n, sizeof *again);
-    bool good = compile(module, generic, &c, diags) && execute(&c, script, 1, again) && !memcmp(again, base, sizeof(float) * (size_t)n);
+    bool good = compile(module, generic, 0, &c, diags) && execute(&c, script, 1, again) && !memcmp(again, base, sizeof(float) * (size_t)n);
     if (!good) text_printf(why, "the generic target gives other bits than %s", target->name);
     compiled_free(&c);
     free(again);
@@ -279,11 +295,12 @@ static Verdict differ(Make make, OpId op, uint64_t seed, bool broken, bool thoro
         bool ok = reference(original, &script, scratch, want, width, diags);
         ok = ok && run_passes_each(module, &script, want, n, width, thorough && !broken && !quantize && make != make_products, why, diags);
         if (ok && quantize) ok = reference(module, &script, scratch, want, width, diags);   // what the quantized graph should give
-        ok = ok && compile(module, target, &c, diags);
+        ok = ok && compile(module, target, 1, &c, diags);
         if (ok && kv) ok = reference(module, &script, scratch, want, width, diags);
         if (ok && !execute(&c, &script, 1, got)) text_puts(why, "a guard byte changed");
         else if (ok && near(got, want, n, why) && (!thorough || variations(&c, &script, got, n, why)) &&
-                 (make != make_products || rows_alike(&c, &script, got, n, why)) && (!(quantize || make == make_products) || own_bits || generic_bits(module, &script, got, n, why, diags)))
+                 (make != make_products || rows_alike(&c, &script, got, n, why)) &&
+                 (!(quantize || make == make_products) || own_bits || generic_bits(module, &script, got, n, seed, why, diags)))
             verdict = SAME;
         compiled_free(&c);
         free(want);
@@ -396,6 +413,8 @@ int main(int argc, char **argv) {
         return 77;
     }
     diags_free(diags);
+    bits = getenv("BITS");
+    if (bits && target == generic) remove(bits);
     const char *what = argc > 1 ? argv[1] : "";
     int count = argc > 2 ? atoi(argv[2]) : 6;
     if (!strcmp(what, "attention")) {
@@ -412,7 +431,7 @@ int main(int argc, char **argv) {
         tolerance = 0.05f;   // a code of an activation that is rounded the other way
         return run_graphs(make_graph, count, argc > 3 ? strtoull(argv[3], NULL, 10) : 0);
     }
-    if (!strcmp(what, "products")) return run_graphs(make_products, count, 0);
+    if (!strcmp(what, "products")) return run_graphs(make_products, count, argc > 3 ? strtoull(argv[3], NULL, 10) : 0);
     if (!strcmp(what, "bf16")) {
         if (!target->dot_bf16 && !target->tile_bf16) {
             printf("SKIPPED: target %s does not multiply bf16\n", target->name);
@@ -423,6 +442,6 @@ int main(int argc, char **argv) {
         tolerance = 0.05f;   // an x that is rounded the other way
         return run_graphs(make_graph, count, argc > 3 ? strtoull(argv[3], NULL, 10) : 0);
     }
-    fprintf(stderr, "usage: differential ops [SEEDS] | mutations [SEEDS] | graphs COUNT [FIRST] | products COUNT | int8|bf16 COUNT [FIRST]\n");
+    fprintf(stderr, "usage: differential ops [SEEDS] | mutations [SEEDS] | graphs COUNT [FIRST] | products COUNT [FIRST] | int8|bf16 COUNT [FIRST]\n");
     return 2;
 }
