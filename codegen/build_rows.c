@@ -292,6 +292,36 @@ static void observe_call(RowValues *r, const Node *node, const char *row) {
                 param_index(r->k->func, node->operands[1]));
 }
 
+static bool is_result(const Func *f, const Value *value) {
+    for (int i = 0; i < f->result_count; i++)
+        if (f->results[i] == value) return true;
+    return false;
+}
+
+// Sixteen positions of a sequence are written to the cache together. What is computed for it lies in scratch for as many rows; false: it is too large.
+enum { ROWS_TOGETHER = 16, MOST_TOGETHER = 1 << 18 };
+
+static bool keep_rows_together(RowValues *r, const Value *value) {
+    Kernel *k = r->k;
+    value = through_reshape(value);
+    int64_t n = type_row_elements(&value->type);
+    if (value->kind == VALUE_INPUT || is_result(k->func, value) || values_buffer(r, value) >= 0) return true;
+    if (value->kind != VALUE_RESULT || n * ROWS_TOGETHER > MOST_TOGETHER) return false;
+    const char *name = c_identifier(k->arena, value->name);
+    int rows = kernel_buffer(k, arena_printf(k->arena, "%s_rows", name), DT_F32, PLACE_SCRATCH, ROWS_TOGETHER * n, NULL);
+    int buffer = kernel_buffer(k, name, DT_F32, PLACE_MEMORY, 0, arena_printf(k->arena, "%s + (a->position[%s] & 15) * %lld", k->buffers[rows].name, r->row, (long long)n));
+    k->buffers[buffer].written = true;
+    values_bind(r, value, buffer);
+    return true;
+}
+
+static bool rows_together(RowValues *r, const Node *node) {
+    bool together = !strcmp(r->row, r->source_row);
+    for (int o = 0; o < node->operand_count && together; o++)
+        if (node->operands[o]) together = keep_rows_together(r, node->operands[o]);
+    return together;
+}
+
 static void cache_write(RowValues *r, const Node *node) {
     const Value *key = node->operands[0], *v = operand(node, 1);
     const Type *cache = &node->results[0]->type;
@@ -303,8 +333,9 @@ static void cache_write(RowValues *r, const Node *node) {
             before += (int64_t)cache_bytes(c);
         }
     DType storage = cache_storage(cache);
-    kernel_call(r->k, "tn_kv_write(tn_cache_page(a, %s) + %lld, a->position[%s] %% %d, %s, %s, %d, %d, %d, %d, %lldL, %s)", r->row, (long long)before, r->row, KV_BLOCK, name_of(r, key),
-                v ? name_of(r, v) : "0", heads, dims, v_dims, (int)round_up(v_dims, 16), (long long)cache_bytes(cache) / heads,
+    const char *rows = rows_together(r, node) ? "first_task, last_task" : arena_printf(r->k->arena, "%s, %s + 1", r->row, r->row);
+    kernel_call(r->k, "tn_kv_write(a, %s, %s, %s, %s, (tn_kv_shape){%lld, %lld, %d, %d, %d, %d}, %s)", r->row, rows, name_of(r, key), v ? name_of(r, v) : "0",
+                (long long)before, (long long)cache_bytes(cache) / heads, heads, dims, v_dims, (int)round_up(v_dims, 16),
                 storage == DT_F16 ? "TN_KV_F16" : storage == DT_BF16 ? "TN_KV_BF16" : storage == DT_I8 ? "TN_KV_I8" : "TN_KV_F32");
 }
 
@@ -429,6 +460,8 @@ bool build_rows(Kernel *k, Diags *diags) {
     if (source) r.source_row = "source";
     k->tasks = "a.rows";
     values_bind_operands(&r);
+    for (int i = 0; i < k->func->node_count; i++)
+        if (k->func->nodes[i]->op == OP_CACHE_WRITE) rows_together(&r, k->func->nodes[i]);
     for (int i = 0; i < k->func->node_count && !r.failed; i++) build_node(&r, k->func->nodes[i]);
     copy_results(&r);
     return !r.failed;
