@@ -229,13 +229,14 @@ static void value_strip(const Attend *a) {
     block_loop(a);
     kernel_call(k, "const tn_kv_block b = tn_attend_pairs(&s, block, values, %d)", a->v_padded);
     kernel_call(k, "if (b.wild) tn_pairs_shape(1)");
-    kernel_call(k, "for (int q = 0, next; q < rows; q = next) {");
-    kernel_call(k, "next = b.wild ? q + 1 : rows");
-    kernel_call(k, "const tn_u16 *w = (const tn_u16 *)values; const long t = run.first + s.first + q / %d", a->group);
-    kernel_call(k, "if (b.wild) w = tn_kv_tame(tame, w, %d, b, tn_in_block(tn_seen_from(a, t, %d), block), tn_in_block(tn_seen_to(a, t, %s), block))", a->v_padded, a->window, a->sees);
+    kernel_call(k, "const int each = b.wild ? 1 : rows");
+    kernel_loop_text(k, "part_rows", "0", "rows / each");
+    kernel_call(k, "const long q = (long)part_rows * each, t = run.first + s.first + q / %d", a->group);
+    kernel_call(k, "const tn_u8 *w = values");
+    kernel_call(k, "if (b.wild) w = (const tn_u8 *)tn_kv_tame(tame, (const tn_u16 *)values, %d, b, tn_in_block(tn_seen_from(a, t, %d), block), tn_in_block(tn_seen_to(a, t, %s), block))", a->v_padded, a->window, a->sees);
     multiply_pairs(a, arena_printf(k->arena, "acc + q * %d", a->v_padded), arena_printf(k->arena, "%d, weights + q * %d + block %% %d * %d, %d", a->v_padded, CHUNK, CHUNK / KV_BLOCK, KV_BLOCK, CHUNK),
-                   "next - q", "w", a->v_padded, "b.first, b.last", "block > s.first_block");
-    kernel_call(k, "}");
+                   "each", "w", a->v_padded, "b.first, b.last", "block > s.first_block");
+    kernel_end(k);
     kernel_call(k, "if (b.wild) tn_pairs_shape(16)");
     kernel_end(k);
 }
