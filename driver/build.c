@@ -56,10 +56,29 @@ bool build_passes(Module *module, const BuildOptions *options, Diags *diags) {
     return target && run_passes(module, &passes, diags);
 }
 
+// The options that choose formats, against one another.
+static bool choice_valid(const BuildOptions *options, Diags *diags) {
+    const char *budget = options->budget_kl ? options->budget_kl : options->budget_bits, *name = options->budget_kl ? "--budget-kl" : "--budget-bits";
+    const char *quantize = options->quantize ? options->quantize : "as-stored";
+    if (options->bits && strcmp(quantize, "as-stored") == 0) {
+        diag_error(diags, NOWHERE, "--bits says how some matrices differ from --quant, and none is given");
+        diag(diags, DIAG_HINT, NOWHERE, "--quant auto, w8a8 and w4a8 take it");
+        return false;
+    }
+    if (!budget) return true;
+    char *end;
+    double value = strtod(budget, &end);
+    if (strcmp(quantize, "auto") != 0) return diag_error(diags, NOWHERE, "%s is for --quant auto", name), false;
+    if (options->bits) return diag_error(diags, NOWHERE, "%s chooses what --bits says already: one of them", name), false;
+    if (options->budget_kl && options->budget_bits) return diag_error(diags, NOWHERE, "--budget-kl and --budget-bits: one of them"), false;
+    if (end == budget || *end || !(value > 0) || value >= 1e6) return diag_error(diags, NOWHERE, "%s is a number greater than 0, not '%s'", name, budget), false;
+    return true;
+}
+
 int build_options_check(const Command *command, const BuildOptions *options) {
     Diags *diags = diags_new();
     PassOptions passes = pass_options(options, build_target(options, diags));
-    bool valid = pass_options_valid(&passes, diags) && passes.target;
+    bool valid = pass_options_valid(&passes, diags) && choice_valid(options, diags) && passes.target;
     finish(diags);
     if (!valid) usage_hint(command);
     return valid ? EXIT_DONE : EXIT_USAGE;

@@ -50,6 +50,12 @@ expect 2 "there is no target named 'x86-64-v5'" compile "$folder/absent.yaml" -o
 expect 2 "did you mean 'generic'?" check "$folder/absent.yaml" --target generik
 expect 2 "there is no quantization 'w8a9'" run "$folder/absent.yaml" --quant w8a9 -p x
 expect 2 "did you mean 'w8a8'?" eval "$folder/absent.yaml" --text x --against-quant w8a9
+expect 2 "--budget-kl is for --quant auto" run "$folder/absent.yaml" --quant w8a8 --budget-kl 0.1 -p x
+expect 2 "--budget-bits is a number greater than 0, not 'few'" run "$folder/absent.yaml" --quant auto --budget-bits few -p x
+expect 2 "--budget-kl and --budget-bits: one of them" run "$folder/absent.yaml" --quant auto --budget-kl 0.1 --budget-bits 5 -p x
+expect 2 "chooses what --bits says already" run "$folder/absent.yaml" --quant auto --budget-kl 0.1 --bits a=4 -p x
+expect 2 "none is given" run "$folder/absent.yaml" --bits a=4 -p x
+expect 2 "there is no KV cache format 'i8'" run "$folder/absent.yaml" --kv i8 -p x
 expect 2 "did you mean 'fuse'?" bench "$folder/absent.yaml" --passes fus
 expect 2 "did you mean 'fuse'?" check "$folder/absent.yaml" --skip-pass fus
 expect 2 "did you mean 'fuse'?" run "$folder/absent.yaml" --print-after=fus -p x
