@@ -82,6 +82,37 @@ static void put_row(Text *out, const char *name, const char *value) {
     text_puts(out, "</td></tr>\n");
 }
 
+// What the KV cache keeps, from the graph: it may follow from --quant.
+static const char *cache_format(const Module *module) {
+    for (int f = 0; f < module->func_count; f++)
+        for (int i = 0; i < module->funcs[f]->node_count; i++) {
+            const Node *node = module->funcs[f]->nodes[i];
+            if (node->op != OP_CACHE_WRITE) continue;
+            DType storage = cache_storage(&node->results[0]->type);
+            return storage == DT_I8 ? "int8, a scale a token and head" : dtype_info[storage].name;
+        }
+    return NULL;
+}
+
+// How weights and what they are multiplied with are stored, as far as it was asked for or chosen.
+static void put_formats(Explain *e) {
+    const BuildOptions *o = e->build->options;   // with what --quant auto chose
+    const char *cache = cache_format(e->build->model->module);
+    put_row(e->out, "Quantization", o->quantize ? o->quantize : "as stored");
+    if (o->group) put_row(e->out, "Groups of weights", o->group);
+    if (o->activation_group) put_row(e->out, "Groups of activations", o->activation_group);
+    if (o->symmetric) put_row(e->out, "4-bit weights", "symmetric");
+    if (o->bits && strlen(o->bits) < 400) put_row(e->out, "Bits", o->bits);
+    if (o->budget_kl) put_row(e->out, "Budget", arena_printf(e->arena, "KL divergence %s", o->budget_kl));
+    if (o->budget_bits) put_row(e->out, "Budget", arena_printf(e->arena, "%s bits a weight", o->budget_bits));
+    if (o->calibrate) {
+        const char *slash = strrchr(o->calibrate, '/');
+        put_row(e->out, "Calibrated on", strcmp(o->calibrate, "default") == 0 ? "the text that comes with Tenon" : slash ? slash + 1 : o->calibrate);
+    }
+    if (cache) put_row(e->out, "KV cache", cache);
+    if (o->no_fusion) put_row(e->out, "Fusion", "left out");
+}
+
 static void put_build(Explain *e) {
     const Target *target = e->build->target;
     const Model *model = e->build->model;
@@ -91,7 +122,7 @@ static void put_build(Explain *e) {
     put_row(e->out, "Source", slash && slash[1] ? slash + 1 : e->path);
     put_row(e->out, "Target", target->name);
     put_row(e->out, "", target_meaning(target));
-    put_row(e->out, "Quantization", e->options->quantize ? e->options->quantize : "as stored");
+    put_formats(e);
     snprintf(number, sizeof number, "%lld tokens", (long long)model->context);
     put_row(e->out, "Context", number);
     if (e->options->passes) put_row(e->out, "Only these passes", e->options->passes);

@@ -49,6 +49,8 @@ grep -q '<td>w8</td>' int8.html || fail "int8.html: no weight became int8"
 grep -Eq '<ins[^>]*>[^<]*(<b>)?linear_i8|linear_i8' int8.html || fail "int8.html: the passes do not show linear_i8"
 must "without measuring" "$TENON" explain toy.yaml -o still.html --no-measure && check still.html toy.yaml
 grep -q 'class="chart"' still.html && fail "still.html: a roofline that was not measured"
+must "formats" "$TENON" explain toy.yaml -o kv.html --quant w4a8 --group 64 --symmetric --kv int8 --no-measure && check kv.html toy.yaml --quant w4a8
+grep -q '<th>Groups of weights</th><td>64</td>' kv.html && grep -q '<th>KV cache</th><td>int8' kv.html || fail "kv.html: --group and --kv are not told"
 must "another target" "$TENON" explain toy.yaml -o arm.html --target armv8.2-a+dotprod && check arm.html toy.yaml --target
 must "no passes left out twice" "$TENON" explain toy.yaml -o skip.html --skip-pass share,canonicalize --no-measure
 
