@@ -88,8 +88,8 @@ void calibration_release(Build *build) {
 
 // ---- rounding ------------------------------------------------------------------------------------------------------------------------------
 
-typedef struct { const Weight *weight; const Moments *moments; int64_t row; uint8_t *out; } Chunk;
-typedef struct { Calibration *calibration; Chunk *chunks; int64_t chunk_count; Moments **turn; int turn_count; } Turn;
+typedef struct { const Weight *weight; const Moments *moments; DType to; int64_t row; uint8_t *out; double *error; } Chunk;
+typedef struct { Calibration *calibration; Chunk *chunks; int64_t chunk_count; Moments **turn; int turn_count; uint8_t *map; const uint64_t *offsets; } Turn;
 
 static void prepare(void *to, int64_t i) {
     Moments *m = ((Turn *)to)->turn[i];
@@ -99,25 +99,52 @@ static void prepare(void *to, int64_t i) {
     }
 }
 
+// Rounded as it is without moments; the error is that of the weights themselves.
+static void round_plainly(const Chunk *chunk, const float *w, int64_t n, int64_t k) {
+    int64_t bytes = dtype_row_bytes(chunk->to, k);
+    float *back = malloc((size_t)k * sizeof *back);
+    if (!back) abort();
+    for (int64_t r = 0; r < n; r++) {
+        quantize_row(chunk->to, w + r * k, k, chunk->out + r * bytes);
+        if (!chunk->error) continue;
+        dequantize_row(chunk->to, chunk->out + r * bytes, back, k);
+        for (int64_t i = 0; i < k; i++) *chunk->error += ((double)w[r * k + i] - back[i]) * ((double)w[r * k + i] - back[i]);
+    }
+    free(back);
+}
+
 static void round_chunk(void *to, int64_t i) {
-    const Chunk *chunk = &((Turn *)to)->chunks[i];
+    const Chunk *chunk = &((Chunk *)to)[i];
     const Weight *weight = chunk->weight;
     int64_t k = columns_of(weight), n = rows_of(weight) - chunk->row < CHUNK_ROWS ? rows_of(weight) - chunk->row : CHUNK_ROWS;
     float *w = malloc((size_t)(n * k) * sizeof *w);
     if (!w) abort();
     weight_rows_f32(weight, chunk->row, n, w);
-    if (chunk->moments) gptq_rows(weight->quantize_to, w, n, k, chunk->moments->blocks, chunk->out, NULL);
-    else
-        for (int64_t r = 0; r < n; r++) quantize_row(weight->quantize_to, w + r * k, k, chunk->out + r * dtype_row_bytes(weight->quantize_to, k));
+    if (chunk->moments) gptq_rows(chunk->to, w, n, k, chunk->moments->blocks, chunk->out, chunk->error);
+    else round_plainly(chunk, w, n, k);
     free(w);
 }
 
-static void add_chunks(Turn *turn, const Weight *weight, const Moments *moments, uint8_t *out) {
+static Chunk *chunks_of(Chunk *chunks, int64_t *count, const Weight *weight, const Moments *moments, DType type, uint8_t *out) {
     int64_t rows = rows_of(weight);
-    turn->chunks = realloc(turn->chunks, (size_t)(turn->chunk_count + rows / CHUNK_ROWS + 1) * sizeof *turn->chunks);
-    if (!turn->chunks) abort();
+    chunks = realloc(chunks, (size_t)(*count + rows / CHUNK_ROWS + 1) * sizeof *chunks);
+    if (!chunks) abort();
     for (int64_t r = 0; r < rows; r += CHUNK_ROWS)
-        turn->chunks[turn->chunk_count++] = (Chunk){weight, moments, r, out + r * dtype_row_bytes(weight->quantize_to, columns_of(weight))};
+        chunks[(*count)++] = (Chunk){weight, moments, type, r, out + r * dtype_row_bytes(type, columns_of(weight)), NULL};
+    return chunks;
+}
+
+double calibrate_round(const Weight *weight, const Moments *moments, DType to, void *out, int threads) {
+    int64_t count = 0;
+    double error = 0;
+    Chunk *chunks = chunks_of(NULL, &count, weight, moments, to, out);
+    double *errors = calloc((size_t)count + 1, sizeof *errors);
+    if (!errors) abort();
+    for (int64_t i = 0; i < count; i++) chunks[i].error = &errors[i];
+    calibrate_parallel(threads, count, round_chunk, chunks);
+    for (int64_t i = 0; i < count; i++) error += errors[i];
+    free(errors), free(chunks);
+    return error;
 }
 
 static uint64_t moments_bytes(const Moments *m) {
@@ -163,32 +190,46 @@ static int take_turn(Calibration *c, Turn *turn, int first) {
     return first;
 }
 
-static void round_turn(Calibration *c, Turn *turn, bool last, uint8_t *map, const uint64_t *offsets) {
-    calibrate_parallel(c->threads, turn->turn_count, prepare, turn);
-    turn->chunk_count = 0;
-    for (int w = 0; w < c->module->weight_count; w++) {
-        const Weight *weight = c->module->weights[w];
-        const Moments *m = c->of[w] < 0 ? NULL : &c->moments[c->of[w]];
-        if (calibrated(weight) && (m ? m->blocks != NULL : last)) add_chunks(turn, weight, m, map + offsets[w]);
-    }
-    calibrate_parallel(c->threads, turn->chunk_count, round_chunk, turn);
-}
-
-static bool round_all(Calibration *c, uint8_t *map, const uint64_t *offsets, Diags *diags) {
-    CalibrationRun *run = calibration_run_open(c, diags);
-    if (!run) return false;
+bool calibration_turns(Calibration *c, CalibrationRun *run, bool (*take)(void *to, bool last, Diags *diags), void *to, Diags *diags) {
     Turn turn = {.calibration = c, .turn = calloc((size_t)c->moments_count + 1, sizeof *turn.turn)};
     if (!turn.turn) abort();
     bool done = true;
     for (int first = 0; done && (first < c->moments_count || first == 0);) {
         first = take_turn(c, &turn, first);
         done = !turn.turn_count || calibration_run(run, diags);
-        if (done) round_turn(c, &turn, first >= c->moments_count, map, offsets);
+        if (done) calibrate_parallel(c->threads, turn.turn_count, prepare, &turn);
+        done = done && take(to, first >= c->moments_count, diags);
         for (int i = 0; i < turn.turn_count; i++) moments_end(turn.turn[i]);
         if (!first) break;
     }
+    free(turn.turn);
+    return done;
+}
+
+const Moments *calibration_moments(const Calibration *c, const Weight *weight) { return c->of[weight->id] < 0 ? NULL : &c->moments[c->of[weight->id]]; }
+
+static bool round_turn(void *to, bool last, Diags *diags) {
+    (void)diags;
+    Turn *turn = to;
+    const Calibration *c = turn->calibration;
+    turn->chunk_count = 0;
+    for (int w = 0; w < c->module->weight_count; w++) {
+        const Weight *weight = c->module->weights[w];
+        const Moments *m = calibration_moments(c, weight);
+        if (calibrated(weight) && (m ? m->blocks != NULL : last))
+            turn->chunks = chunks_of(turn->chunks, &turn->chunk_count, weight, m, weight->quantize_to, turn->map + turn->offsets[w]);
+    }
+    calibrate_parallel(c->threads, turn->chunk_count, round_chunk, turn->chunks);
+    return true;
+}
+
+static bool round_all(Calibration *c, uint8_t *map, const uint64_t *offsets, Diags *diags) {
+    CalibrationRun *run = calibration_run_open(c, diags);
+    if (!run) return false;
+    Turn turn = {.calibration = c, .map = map, .offsets = offsets};
+    bool done = calibration_turns(c, run, round_turn, &turn, diags);
     calibration_run_close(run);
-    free(turn.chunks), free(turn.turn);
+    free(turn.chunks);
     return done;
 }
 

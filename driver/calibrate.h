@@ -30,10 +30,21 @@ typedef struct CalibrationRun CalibrationRun;
 CalibrationRun *calibration_run_open(Calibration *calibration, Diags *diags);   // fills `of`, `moments` (without blocks)
 bool calibration_run(CalibrationRun *run, Diags *diags);
 void calibration_run_close(CalibrationRun *run);
+// Options of a model as stored in float32 on this machine: nothing of what was asked for that is numerics.
+void calibration_options(BuildOptions *to, const BuildOptions *from);
+// The module's code in this process, with weights in a file without a name.
+bool calibration_program(Build *build, Program *program, Diags *diags);
 
 // Calls work(to, 0 … count-1), each once, from several threads.
 void calibrate_parallel(int threads, int64_t count, void (*work)(void *to, int64_t i), void *to);
 bool calibrated(const Weight *weight);   // it is rounded by calibration
+
+// calibrate.c: as many runs over the text as it takes to fill all moments, some at a time. After each `take` is called: moments that have blocks are
+// rotated and factored now; `last`: none comes after.
+bool calibration_turns(Calibration *calibration, CalibrationRun *run, bool (*take)(void *to, bool last, Diags *diags), void *to, Diags *diags);
+const Moments *calibration_moments(const Calibration *calibration, const Weight *weight);   // NULL: it is multiplied with nothing that was seen
+// All rows of a weight in the type; moments NULL: rounded plainly. Returns the squared error at the output, or without moments of the weights.
+double calibrate_round(const Weight *weight, const Moments *moments, DType to, void *out, int threads);
 
 // calibrate.c: sets Weight.quantized of every matrix that the passes quantize to integers. The bytes stay until calibration_release.
 bool build_calibrate(Build *build, const char *path, Diags *diags);

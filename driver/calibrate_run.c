@@ -149,15 +149,14 @@ static void take_row(void *to, unsigned long long weight, const float *row, long
 
 // ---- the program -------------------------------------------------------------------------------------------------------------------------
 
-static bool make_program(CalibrationRun *run, Diags *diags) {
+bool calibration_program(Build *build, Program *program, Diags *diags) {
     Text object = {0};
-    Program *program = &run->program;
-    bool done = build_code(&run->build, EMIT_OBJECT, 0, &object, diags) && (program->jit = jit_load(object.data, object.length, diags));
+    bool done = build_code(build, EMIT_OBJECT, 0, &object, diags) && (program->jit = jit_load(object.data, object.length, diags));
     text_free(&object);
     const tn_program *model = done ? jit_symbol(program->jit, "tn_model") : NULL;
     if (!model) return false;
     program->program = *model;
-    return program_blob_unnamed(program, run->build.parts, run->build.part_count, diags);
+    return program_blob_unnamed(program, build->parts, build->part_count, diags);
 }
 
 static bool encode(CalibrationRun *run, Diags *diags) {
@@ -180,15 +179,20 @@ static bool encode(CalibrationRun *run, Diags *diags) {
     return true;
 }
 
+void calibration_options(BuildOptions *to, const BuildOptions *from) {
+    *to = *from;
+    to->target = "native";
+    to->kv = to->quantize = to->group = to->activation_group = to->calibrate = to->bits = to->budget_bits = to->budget_kl = NULL;
+    to->passes = to->skip = to->print_after = NULL;
+    to->symmetric = to->timing = to->reference = false;
+    to->observe = NULL;
+}
+
 CalibrationRun *calibration_run_open(Calibration *calibration, Diags *diags) {
     CalibrationRun *run = calloc(1, sizeof *run);
     if (!run) abort();
     run->calibration = calibration;
-    run->options = *calibration->options;
-    run->options.target = "native";
-    run->options.kv = run->options.quantize = run->options.group = run->options.activation_group = run->options.calibrate = run->options.bits = run->options.budget_bits = run->options.budget_kl = run->options.passes = run->options.skip =
-        run->options.print_after = NULL;
-    run->options.symmetric = run->options.timing = false;
+    calibration_options(&run->options, calibration->options);
     run->options.inputs = true;
     run->options.observe = see_module;
     run->options.observe_to = run;
@@ -196,7 +200,7 @@ CalibrationRun *calibration_run_open(Calibration *calibration, Diags *diags) {
     for (int i = 0; done && i < run->place_count; i++) run->places[i].offset = run->build.plan->offset[run->places[i].offset];
     if (run->place_count) qsort(run->places, (size_t)run->place_count, sizeof *run->places, by_offset);
     tn_failure failure = {0};
-    done = done && make_program(run, diags);
+    done = done && calibration_program(&run->build, &run->program, diags);
     tn_open_options options = {.threads = 1, .weights = done ? tn_blob_file(run->program.blob) : NULL};
     int window = done && run->program.program.context < WINDOW ? run->program.program.context : WINDOW;
     options.context = window;

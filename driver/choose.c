@@ -1,17 +1,15 @@
-// --quant auto: which format each class of matrices gets (a class: the same place in all layers, which one kernel serves).
+// --quant auto: which format each matrix gets.
 //
-// The sensitivity of a class is measured: the model runs over the first tokens of the calibration text with that class alone at 4 bits and all others
-// at 8, and the KL divergence of its output from the model as stored says what the class costs (an encoder's output: 1 − cosine). Then classes go to 4
-// bits, those first that cost least for the bytes they save, until the budget is spent; costs are taken to add up, and the whole is measured at the end,
-// and mended where they did not. Where 8 bits alone are over a budget of error, classes go to bfloat16 by the same measure. Rounding is plain here:
-// with --calibrate the program comes out better than what is measured. The choice is kept in the cache.
-#include "driver/calibrate.h"
+// What each costs at each format is measured (sensitivity.h). All start at the coarsest; then the finer format that saves most divergence for the
+// bytes it takes is given, again and again, until the budget of bytes is spent or the divergence expected, a sum over matrices, is within the budget.
+// The whole is measured at the end, as it will run; where a budget of divergence was missed, the choice is made again with the expectation put right.
+// Layers that came to agree share a block (passes/split.c). The choice is kept in the cache, in the words of --bits.
 #include "driver/choose.h"
 #include "driver/manifest.h"
+#include "driver/sensitivity.h"
 
 #include "codegen/cache.h"
 #include "codegen/link.h"
-#include "passes/recipe.h"
 #include "runtime/engine.h"
 
 #include <math.h>
@@ -19,245 +17,141 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { TOKENS = 256, MOST_CLASSES = 256, MOST_REPAIRS = 4 };
+enum { MOST_REPAIRS = 2 };
 static const double default_budget_kl = 0.01;
 
-typedef struct {
-    const char *name;
-    int matrices, bits;
-    double elements, bytes_4, bytes_8, cost;   // bytes of its formats; cost: of 4 bits, or what 16 would save
-    bool kept;                                 // has its own codes, of at most 4 bits
-} Choice;
+typedef struct { double bits, kl; } Budget;   // bits 0: by divergence
 
-typedef struct {
-    const char *path;
-    const BuildOptions *options;
-    Arena *arena;
-    Choice *choices; int count;
-    float *base; int rows, width; bool causal;
-    int ids[TOKENS], id_count;
-    Progress progress; int steps, done;
-} Choose;
+// ---- spending the budget -----------------------------------------------------------------------------------------------------------------------
 
-// ---- the classes ---------------------------------------------------------------------------------------------------------------------------
-
-static double format_bytes(DType type, const Type *w, double elements) {
-    const DTypeInfo *info = &dtype_info[type];
-    return info->block ? elements / info->block * info->bytes : elements + 4 * elements / (double)w->dims[w->rank - 1];
+static double total_bits(const Sensitivity *s) {
+    double bytes = s->kept_bytes, elements = s->kept_elements;
+    for (int u = 0; u < s->unit_count; u++) bytes += s->units[u].bytes[s->units[u].chosen], elements += s->units[u].elements;
+    return elements > 0 ? 8 * bytes / elements : 0;
 }
 
-static void see_classes(void *to, const char *phase, double milliseconds, const struct Module *module) {
-    (void)milliseconds;
-    Choose *c = to;
-    if (strcmp(phase, "rows") != 0) return;
-    Diags *quiet = diags_new();
-    Recipe recipe;
-    Classes classes;
-    Arena *scratch = arena_new();
-    PassOptions passes = {.quantize = "auto", .symmetric = c->options->symmetric};
-    int *of = ARENA_ARRAY(scratch, int, module->weight_count + 1);
-    if (recipe_read(&recipe, &passes, quiet)) {
-        classes_find(&classes, module, &recipe, scratch);
-        for (int w = 0; w < module->weight_count; w++) {
-            const Weight *weight = module->weights[w];
-            const Class *class = &classes.classes[bindings_weight(classes.bindings, weight)];
-            GroupedFormat format;
-            if (!class->linear || class->other || weight->type.rank < 2) continue;
-            of[w] = class->first == weight ? c->count : of[class->first->id];
-            if (class->first == weight) {
-                if (c->count == MOST_CLASSES) break;
-                bool coded = grouped_format(weight->type.dtype, &format);
-                c->choices[c->count++] = (Choice){.name = arena_strdup(c->arena, weight->name), .bits = 8, .kept = coded && format.bits <= 4};
-            }
-            Choice *choice = &c->choices[of[w]];
-            double elements = (double)type_row_elements(&weight->type);
-            choice->matrices++;
-            choice->elements += elements;
-            choice->bytes_4 += format_bytes(choice->kept ? weight->type.dtype : c->options->symmetric ? DT_Q4_0 : DT_Q4_1, &weight->type, elements);
-            choice->bytes_8 += format_bytes(choice->kept ? weight->type.dtype : DT_W8, &weight->type, elements);
-            if (choice->kept) choice->bits = 4;
-        }
-    }
-    arena_free(scratch);
-    diags_free(quiet);
-}
-
-static char *bits_text(const Choose *c) {
-    Text text = {0};
-    text_puts(&text, "");
-    for (int i = 0; i < c->count; i++)
-        if (!c->choices[i].kept) text_printf(&text, "%s%s=%d", text.length ? " " : "", c->choices[i].name, c->choices[i].bits);
-    return text.data;
-}
-
-// ---- measuring -------------------------------------------------------------------------------------------------------------------------------
-
-static double distance(const Choose *c, const float *base, const float *own) {
-    int n = c->width;
-    double max_p = base[0], max_q = own[0], p = 0, q = 0, sum = 0;
-    if (!c->causal) {   // 1 − cosine
-        for (int i = 0; i < n; i++) p += (double)base[i] * base[i], q += (double)own[i] * own[i], sum += (double)base[i] * own[i];
-        return p > 0 && q > 0 ? 1 - sum / sqrt(p * q) : 0;
-    }
-    for (int i = 1; i < n; i++) max_p = fmax(max_p, base[i]), max_q = fmax(max_q, own[i]);
-    for (int i = 0; i < n; i++) p += exp(base[i] - max_p), q += exp(own[i] - max_q);
-    double log_p = max_p + log(p), log_q = max_q + log(q);
-    for (int i = 0; i < n; i++) sum += exp(base[i] - log_p) * ((base[i] - log_p) - (own[i] - log_q));
+static double expected(const Sensitivity *s) {
+    double sum = 0;
+    for (int u = 0; u < s->unit_count; u++) sum += unit_cost(&s->units[u], s->units[u].chosen);
     return sum;
 }
 
-static bool read_ids(Choose *c, tn_engine *engine, Diags *diags) {
-    Text text = {0};
-    tn_failure failure = {0};
-    if (!calibration_text_of(c->options, &text, diags)) return false;
-    int limit = tn_context(engine) < TOKENS ? tn_context(engine) : TOKENS, most = tn_program_of(engine)->max_tokens;
-    if (!c->causal && most < limit) limit = most;
-    int prefix = tn_encode(engine, "", 0, 1, c->ids, limit, &failure);
-    if (prefix < 0 || prefix > limit / 2) prefix = 0;
-    int count = tn_encode(engine, text.data ? text.data : "", text.length, 0, c->ids + prefix, limit - prefix, &failure);
-    text_free(&text);
-    if (count < 0) return diag_error(diags, FILE_LOC(c->path), "%s", failure.text), diag(diags, DIAG_HINT, NOWHERE, "--bits chooses without measuring"), false;
-    c->id_count = prefix + (count < limit - prefix ? count : limit - prefix);
-    if (count < 2) return diag_error(diags, NOWHERE, "the calibration text is too short to measure on"), false;
-    return true;
-}
-
-static bool run_rows(Choose *c, tn_engine *engine, double *cost, Diags *diags) {
-    tn_failure failure = {0};
-    int sequence = tn_sequence_new(engine, &failure), seen = 0;
-    bool done = sequence >= 0 && tn_add(engine, sequence, c->ids, c->id_count, TN_WANT_ALL, &failure) == 0;
-    while (done && tn_pending(engine) > 0) {
-        int rows = tn_run(engine, &failure);
-        done = rows >= 0;
-        for (int i = 0; i < rows && seen < TOKENS; i++, seen++) {
-            float *base = c->base + (size_t)seen * (size_t)c->width;
-            if (cost) *cost += distance(c, base, tn_rows(engine)[i].values);
-            else memcpy(base, tn_rows(engine)[i].values, (size_t)c->width * sizeof *base), c->rows++;
+// The step to a finer format that saves most for its bytes, of those that take at most `room` bytes; false: none saves anything.
+static bool best_step(const Sensitivity *s, double room, int finest, int *unit, int *format) {
+    double best = 0;
+    for (int u = 0; u < s->unit_count; u++) {
+        const Unit *at = &s->units[u];
+        for (int f = at->chosen + 1; f <= finest; f++) {
+            double more = at->bytes[f] - at->bytes[at->chosen], saved = unit_cost(at, at->chosen) - unit_cost(at, f);
+            if (at->bytes[f] < 0 || more > room || !(saved > 0)) continue;
+            double worth = saved / (more > 1 ? more : 1);
+            if (worth > best) best = worth, *unit = u, *format = f;
         }
     }
-    if (cost && seen) *cost /= seen;
-    if (!done) diag_error(diags, FILE_LOC(c->path), "%s", failure.text);
-    return done;
+    return best > 0;
 }
 
-// The distance of the model so quantized; with `cost` NULL, the base itself.
-static bool measure(Choose *c, const char *bits, double *cost, Diags *diags) {
-    BuildOptions options = *c->options;
+static void spend(Sensitivity *s, const Budget *budget) {
+    double elements = s->kept_elements;
+    int finest = budget->bits > 0 && budget->bits < 9 ? FORMATS - 2 : FORMATS - 1;   // 16 bits multiply floats, which takes longer: not for a few bytes left
+    for (int u = 0; u < s->unit_count; u++) {
+        Unit *at = &s->units[u];
+        for (at->chosen = 0; at->bytes[at->chosen] < 0;) at->chosen++;
+        elements += at->elements;
+    }
+    for (int u, f; budget->bits > 0 || expected(s) > budget->kl;) {
+        double room = budget->bits > 0 ? (budget->bits - total_bits(s)) * elements / 8 : 1e300;
+        if (!best_step(s, room, finest, &u, &f)) break;
+        s->units[u].chosen = f;
+    }
+}
+
+static char *bits_text(const Sensitivity *s) {
+    Text text = {0};
+    text_puts(&text, "");
+    for (int u = 0; u < s->unit_count; u++)
+        for (int i = 0; i < s->units[u].count; i++)
+            text_printf(&text, "%s%s=%s", text.length ? " " : "", s->build.model->module->weights[s->units[u].weights[i]]->name, format_names[s->units[u].chosen]);
+    return text.data;
+}
+
+// The distance of the program as it will run.
+static bool measure(const Sensitivity *s, double *distance, Diags *diags) {
+    BuildOptions options = *s->options;
     Program program = {0};
     tn_failure failure = {0};
     int code;
+    char *bits = bits_text(s);
     options.target = "native";
-    options.kv = options.budget_bits = options.budget_kl = options.calibrate = options.print_after = options.passes = options.skip = NULL;
+    options.kv = options.budget_bits = options.budget_kl = options.print_after = options.passes = options.skip = NULL;
     options.timing = options.reference = false;
     options.observe = NULL;
-    options.no_cache = true;
-    options.quantize = cost ? "auto" : "as-stored";
-    options.symmetric = cost && options.symmetric;
-    options.activation_group = cost ? options.activation_group : NULL;
-    options.bits = cost ? bits : NULL;
-    if (cost) *cost = 0;
-    if (!program_open(&program, c->path, &options, &code, diags)) return false;
-    tn_open_options opening = {.context = program.program.context < TOKENS ? program.program.context : TOKENS, .weights = tn_blob_file(program.blob)};
-    tn_engine *engine = tn_open_blob(&program.program, program.blob, &opening, &failure);
-    if (!engine) diag_error(diags, FILE_LOC(c->path), "%s", failure.text);
-    bool done = engine != NULL;
-    if (done && !cost) {
-        c->width = tn_width(engine);
-        c->causal = program.program.out_kind == TN_PER_ROW;
-        c->base = malloc((size_t)TOKENS * (size_t)c->width * sizeof *c->base);
-        done = c->base && read_ids(c, engine, diags);
+    options.bits = bits;
+    bool done = program_open(&program, s->path, &options, &code, diags);
+    if (done) {
+        tn_open_options opening = {.context = program.program.context < PROBE_WINDOW ? program.program.context : PROBE_WINDOW, .weights = tn_blob_file(program.blob)};
+        tn_engine *engine = tn_open_blob(&program.program, program.blob, &opening, &failure);
+        done = engine ? sensitivity_distance(s, engine, distance, diags) : (diag_error(diags, FILE_LOC(s->path), "%s", failure.text), false);
+        tn_close(engine);
+        program_close(&program);
     }
-    done = done && run_rows(c, engine, cost, diags);
-    tn_close(engine);
-    program_close(&program);
-    tn_progress_show(&c->progress, (uint64_t)++c->done, (uint64_t)c->steps);
-    return done;
-}
-
-static bool measure_choice(Choose *c, double *cost, Diags *diags) {
-    char *bits = bits_text(c);
-    bool done = measure(c, bits, cost, diags);
     free(bits);
     return done;
 }
 
-// ---- spending the budget -----------------------------------------------------------------------------------------------------------------------
+// ---- saying it -----------------------------------------------------------------------------------------------------------------------------------
 
-static double total_bits(const Choose *c) {
-    double bytes = 0, elements = 0;
-    for (int i = 0; i < c->count; i++) {
-        const Choice *choice = &c->choices[i];
-        bytes += choice->bits == 4 ? choice->bytes_4 : choice->bits == 8 ? choice->bytes_8 : 2 * choice->elements;
-        elements += choice->elements;
+// Numbers in a name stand for layers: `*`.
+static void place_name(const char *name, char out[128]) {
+    size_t n = 0;
+    for (; *name && n < 126; name++) {
+        bool digit = *name >= '0' && *name <= '9';
+        if (!digit) out[n++] = *name;
+        else if (!n || out[n - 1] != '*') out[n++] = '*';
     }
-    return elements > 0 ? 8 * bytes / elements : 0;
+    out[n] = 0;
 }
 
-static double price(const Choice *choice) { return choice->cost / (choice->bytes_8 - choice->bytes_4 + 1); }
+typedef struct { char name[128]; int count[FORMATS]; double cost, elements, coarse; } Row;   // coarse: the cost, were all at the coarsest
 
-static int by_price(const void *a, const void *b) {
-    double x = price(*(Choice *const *)a), y = price(*(Choice *const *)b);
-    return x < y ? -1 : x > y;
+static Row *row_of(Row *rows, int *count, const char *weight) {
+    char name[128];
+    place_name(weight, name);
+    for (int i = 0; i < *count; i++)
+        if (strcmp(rows[i].name, name) == 0) return &rows[i];
+    rows[*count] = (Row){0};
+    memcpy(rows[*count].name, name, sizeof name);
+    return &rows[(*count)++];
 }
 
-static int by_gain(const void *a, const void *b) {
-    const Choice *x = *(Choice *const *)a, *y = *(Choice *const *)b;
-    double p = x->cost / x->elements, q = y->cost / y->elements;
-    return p > q ? -1 : p < q;
-}
-
-// The cost of each open class at other bits than 8, against that of all at 8.
-static bool measure_each(Choose *c, Choice **open, int count, int bits, double start, Diags *diags) {
-    for (int i = 0; i < count; i++) {
-        double cost;
-        open[i]->bits = bits;
-        bool done = measure_choice(c, &cost, diags);
-        open[i]->bits = 8;
-        if (!done) return false;
-        open[i]->cost = fmax(bits == 4 ? cost - start : start - cost, 0);
-    }
-    return true;
-}
-
-static bool spend(Choose *c, double budget_bits, double budget_kl, double *start, double *end, Diags *diags) {
-    Choice **open = ARENA_ARRAY(c->arena, Choice *, c->count);
-    int count = 0, taken = 0;
-    for (int i = 0; i < c->count; i++)
-        if (!c->choices[i].kept) open[count++] = &c->choices[i];
-    c->steps = count + 3;
-    if (!measure(c, NULL, NULL, diags) || !measure_choice(c, start, diags)) return false;
-    *end = *start;
-    bool finer = budget_bits <= 0 && *start > budget_kl;
-    if (!measure_each(c, open, count, finer ? 16 : 4, *start, diags)) return false;
-    qsort(open, (size_t)count, sizeof *open, finer ? by_gain : by_price);
-    double expected = *start;
-    for (; taken < count; taken++) {
-        if (finer ? expected <= budget_kl : budget_bits > 0 ? total_bits(c) <= budget_bits : expected + open[taken]->cost > budget_kl) break;
-        expected += finer ? -open[taken]->cost : open[taken]->cost;
-        open[taken]->bits = finer ? 16 : 4;
-    }
-    if (!taken || !measure_choice(c, end, diags)) return !taken;
-    for (int i = 0; i < MOST_REPAIRS && budget_bits <= 0 && *end > budget_kl && (finer ? taken < count : taken > 0); i++) {
-        if (finer) open[taken++]->bits = 16;
-        else open[--taken]->bits = 8;
-        if (!measure_choice(c, end, diags)) return false;
-    }
-    return true;
-}
-
-// ---- saying and keeping it ----------------------------------------------------------------------------------------------------------------------
-
-static char *report(const Choose *c, double start, double end) {
+static char *report(const Sensitivity *s, double distance) {
+    const Module *module = s->build.model->module;
+    const char *what = !s->probe ? "error" : s->probe->causal ? "KL" : "1 - cosine";
+    Row *rows = ARENA_ARRAY(s->arena, Row, module->weight_count + 1);
+    int count = 0;
     Text text = {0};
-    const char *what = c->causal ? "KL" : "1 - cosine";
-    text_printf(&text, "%-32s %8s %10s %12s\n", "class, by its first matrix", "matrices", "bits", what);
-    for (int i = 0; i < c->count; i++) {
-        const Choice *choice = &c->choices[i];
-        char cost[32] = "";
-        if (!choice->kept) snprintf(cost, sizeof cost, "%s%.2e", choice->bits == 16 ? "-" : "", choice->cost);
-        text_printf(&text, "%-32s %8d %10s %12s\n", choice->name, choice->matrices, choice->kept ? "as stored" : choice->bits == 4 ? "4" : choice->bits == 8 ? "8" : "16", cost);
+    for (int u = 0; u < s->unit_count; u++) {
+        const Unit *unit = &s->units[u];
+        for (int i = 0; i < unit->count; i++) {
+            Row *row = row_of(rows, &count, module->weights[unit->weights[i]]->name);
+            row->count[unit->chosen]++;
+            row->cost += unit_cost(unit, unit->chosen) / unit->count;
+            row->coarse += unit_cost(unit, unit->probe) / unit->count;
+        }
     }
-    text_printf(&text, "%.2f bits a weight; measured on %d tokens, rounded plainly: %s %.2e (all at 8 bits: %.2e)\n", total_bits(c), c->id_count, what, end, start);
+    text_printf(&text, "%-36s", "matrices");
+    for (int f = 0; f < FORMATS; f++) text_printf(&text, " %6s", format_names[f]);
+    text_printf(&text, " %12s %12s\n", what, "at 4 bits");
+    for (int i = 0; i < count; i++) {
+        text_printf(&text, "%-36s", rows[i].name);
+        for (int f = 0; f < FORMATS; f++)
+            if (rows[i].count[f]) text_printf(&text, " %6d", rows[i].count[f]);
+            else text_printf(&text, " %6s", "");
+        text_printf(&text, " %12.2e %12.2e\n", rows[i].cost, rows[i].coarse);
+    }
+    text_printf(&text, "%.2f bits a weight; expected %s %.2e", total_bits(s), what, expected(s));
+    if (s->probe) text_printf(&text, "; measured on %d tokens, %s: %.2e", s->probe->rows, s->options->calibrate ? "calibrated" : "rounded plainly", distance);
+    text_puts(&text, "\n");
     return text.data;
 }
 
@@ -272,7 +166,7 @@ static bool read_budget(const char *text, const char *option, double *value, Dia
 static char *cached_choice(const Build *build, const char *path, const Cache *cache) {
     const BuildOptions *o = build->options;
     Text key = {0};
-    text_printf(&key, "tenon choice 1\n%s %s %s %d\n", o->budget_bits ? o->budget_bits : "", o->budget_kl ? o->budget_kl : "",
+    text_printf(&key, "tenon choice 2\n%s %s %s %d\n", o->budget_bits ? o->budget_bits : "", o->budget_kl ? o->budget_kl : "",
                 o->activation_group ? o->activation_group : "", o->symmetric);
     bool done = manifest_files(path, build->model, &key) && calibration_key(o, &key);
     char *name = done ? cache_name(cache, 'a', cache_key(&key), ".choice") : NULL;
@@ -280,27 +174,21 @@ static char *cached_choice(const Build *build, const char *path, const Cache *ca
     return name;
 }
 
-static bool choose(Choose *c, Text *out, Diags *diags) {
-    double budget_bits = 0, budget_kl = default_budget_kl, start = 0, end = 0;
-    if (c->options->budget_bits && c->options->budget_kl) return diag_error(diags, NOWHERE, "--budget-bits and --budget-kl: one of them"), false;
-    if (!read_budget(c->options->budget_bits, "--budget-bits", &budget_bits, diags) || !read_budget(c->options->budget_kl, "--budget-kl", &budget_kl, diags))
+static bool choose(Sensitivity *s, Text *out, Diags *diags) {
+    Budget budget = {0, default_budget_kl};
+    double distance = 0, asked;
+    if (s->options->budget_bits && s->options->budget_kl) return diag_error(diags, NOWHERE, "--budget-bits and --budget-kl: one of them"), false;
+    if (!read_budget(s->options->budget_bits, "--budget-bits", &budget.bits, diags) || !read_budget(s->options->budget_kl, "--budget-kl", &budget.kl, diags))
         return false;
-    Build build;
-    BuildOptions options = *c->options;
-    options.quantize = "as-stored";
-    options.budget_bits = options.budget_kl = options.calibrate = options.activation_group = options.passes = options.skip = NULL;
-    options.symmetric = false;
-    options.target = "native";
-    options.observe = see_classes;
-    options.observe_to = c;
-    bool done = build_load(&build, c->path, &options, diags);
-    done = done && build_passes(build.model->module, &options, diags);
-    if (build.arena) build_close(&build);
-    tn_progress_begin(&c->progress, "choosing formats");
-    done = done && spend(c, budget_bits, budget_kl, &start, &end, diags);
-    tn_progress_end(&c->progress);
-    if (!done) return false;
-    char *bits = bits_text(c), *table = report(c, start, end);
+    asked = budget.kl;
+    if (!sensitivity_measure(s, diags)) return false;
+    for (int i = 0; i <= MOST_REPAIRS; i++) {
+        spend(s, &budget);
+        if (s->probe && !measure(s, &distance, diags)) return false;
+        if (!s->probe || budget.bits > 0 || distance <= asked) break;
+        budget.kl = expected(s) * fmin(0.9, asked / distance);
+    }
+    char *bits = bits_text(s), *table = report(s, distance);
     text_printf(out, "%s\n%s", bits, table);
     free(bits), free(table);
     return true;
@@ -320,10 +208,10 @@ bool build_choose(Build *build, const char *path, Diags *diags) {
     bool done = name && cache_touch(name) && read_text(name, &text, quiet) && strchr(text.data, '\n');
     diags_free(quiet);
     if (!done) {
-        Choose c = {.path = path, .options = o, .arena = build->arena, .choices = ARENA_ARRAY(build->arena, Choice, MOST_CLASSES)};
+        Sensitivity s = {.path = path, .options = o, .arena = build->arena};
         text.length = 0;
-        done = choose(&c, &text, diags);
-        free(c.base);
+        done = choose(&s, &text, diags);
+        sensitivity_close(&s);
         quiet = diags_new();
         if (done && name) write_file(name, text.data, text.length, quiet);
         diags_free(quiet);

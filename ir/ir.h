@@ -119,6 +119,7 @@ typedef struct Value {
     int index;                 // which input, parameter or result
     Weight **weights;          // VALUE_WEIGHT: max(count, 1) of them (only in main)
     Layout layout;             // VALUE_PARAM: of every weight bound to it
+    DType stored;              // VALUE_PARAM of a kernel, from `fuse` on: what the passes store the weights bound to it as; DT_COUNT: as they come
     int64_t place;             // memory pass: byte offset in the function's frame; -1: none. Text: `%h: f32[T, 576] at 4096 = …`
 } Value;
 DType value_dtype(const Value *value);   // what an op sees: f32, i32, bool, i8 or cache, whatever the storage

@@ -428,11 +428,12 @@ static bool fused(const Func *func) {
     return true;
 }
 
-static bool fuse_func(Func *func, Module *workshop, bool join_ops, Diags *diags) {
+static bool fuse_func(Func *func, const Fusion *all, bool join_ops, Diags *diags) {
     if (!lowered(func, diags) || !copy_results(func, diags)) return false;
     if (fused(func)) return true;
     Arena *scratch = arena_new();
-    Fusion fusion = {.func = func, .arena = scratch, .count = func->node_count, .diags = diags, .workshop = workshop};
+    Fusion fusion = *all;
+    fusion.func = func, fusion.arena = scratch, fusion.count = func->node_count, fusion.diags = diags;
     fusion.uses = uses_new(func, scratch);
     fusion.group = ARENA_ARRAY(scratch, int, fusion.count);
     fusion.rides = ARENA_ARRAY(scratch, bool, fusion.count);
@@ -454,12 +455,26 @@ static bool fuse_func(Func *func, Module *workshop, bool join_ops, Diags *diags)
     return ok;
 }
 
+// What the weights of each class are stored as.
+static DType *find_stored(Bindings *bindings, const Module *module, Arena *arena) {
+    DType *stored = ARENA_ARRAY(arena, DType, bindings_limit(bindings));
+    for (int c = 0; c < bindings_limit(bindings); c++) stored[c] = DT_COUNT;
+    for (int w = 0; w < module->weight_count; w++) stored[bindings_weight(bindings, module->weights[w])] = module->weights[w]->quantize_to;
+    return stored;
+}
+
 bool pass_fuse(Module *module, const PassOptions *options, Diags *diags) {
     Module *workshop = module_new(module->arena, "workshop");
+    Arena *scratch = arena_new();
+    Bindings *bindings = bindings_new(module, scratch);
+    const DType *stored = find_stored(bindings, module, scratch);
+    const Fusion all = {.bindings = bindings, .stored = stored, .workshop = workshop};
     int count = module->func_count;
-    for (int f = 0; f < count; f++) {
+    bool done = true;
+    for (int f = 0; f < count && done; f++) {
         Func *func = module->funcs[f];
-        if (!func->kernel && !fuse_func(func, workshop, !options->no_fusion, diags)) return false;
+        done = func->kernel || fuse_func(func, &all, !options->no_fusion, diags);
     }
-    return module_sort_funcs(module);
+    arena_free(scratch);
+    return done && module_sort_funcs(module);
 }

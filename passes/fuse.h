@@ -19,6 +19,7 @@ typedef struct {
     bool *rides;           // node → repeated where it is read
     GroupKind *kind;       // group → what it is
     int group_count;
+    Bindings *bindings; const DType *stored;   // by class of bound weights: Weight.quantize_to. A kernel is for one storage of each
     Module *workshop;      // where kernels are built before it is known whether an equal one exists
 } Fusion;
 

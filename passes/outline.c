@@ -39,6 +39,7 @@ static Value *copy_value(Outline *outline, Value *old) {
     if (id >= 0) return outline->copied.items[id];
     bool weight = value_is_weight(old);
     Value *copy = weight ? func_param(outline->kernel, old->name, old->type, old->count) : func_input(outline->kernel, old->name, old->type);
+    if (weight) copy->stored = outline->fusion->stored[bindings_class(outline->fusion->bindings, old)];
     push(weight ? &outline->params : &outline->inputs, old);
     remember(outline, old, copy);
     return copy;
@@ -138,11 +139,17 @@ static bool func_named(const Module *module, const char *name) {
     return false;
 }
 
+static bool stored_alike(const Func *a, const Func *b) {
+    for (int p = 0; p < a->param_count; p++)
+        if (a->params[p]->stored != b->params[p]->stored) return false;
+    return true;
+}
+
 // The module's kernel equal to the one just built, which otherwise moves out of the workshop.
 static Func *adopt(Outline *outline) {
     Module *module = outline->fusion->func->module;
     for (int f = 0; f < module->func_count; f++)
-        if (module->funcs[f]->kernel && func_structure_equal(module->funcs[f], outline->kernel)) return module->funcs[f];
+        if (module->funcs[f]->kernel && func_structure_equal(module->funcs[f], outline->kernel) && stored_alike(module->funcs[f], outline->kernel)) return module->funcs[f];
     const char *name = kernel_name(outline);
     if (func_named(module, name)) name = arena_printf(outline->fusion->arena, "%s_%s", outline->fusion->func->name, name);
     Func *kernel = func_new(module, name);

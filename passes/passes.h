@@ -12,7 +12,7 @@ typedef struct {
     const char *activation_group; // --act-group: 32, 64, 128 or row; NULL: as suits each product
     bool symmetric;               // --symmetric: 4-bit weights without a minimum
     bool no_fusion;               // --no-fusion: a kernel for each op, to measure what fusing is worth
-    const char *choices;          // --quant auto: "NAME=BITS …" by the first weight of each class of bound weights: 4, 8, 16, or 0 as stored
+    const char *choices;          // --bits: "NAME=BITS NAME=4g64 …" for matrices by name, `*` for any text in it: 4, 8, 16, or 0 as stored
     bool inputs;                  // `observe` before every product: a calibration run
     // the driver:
     const char *only;             // --passes: a comma-separated list instead of all; "none": none

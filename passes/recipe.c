@@ -72,17 +72,50 @@ static bool read_groups(Recipe *recipe, Diags *diags) {
     return true;
 }
 
+// "8", "4g64": bits, and elements of a group or -1.
+static bool read_format(const char *at, size_t length, int *bits, int *group) {
+    size_t digits = strspn(at, "0123456789");
+    digits = digits < length ? digits : length;
+    *bits = digits == 1 ? *at - '0' : digits == 2 && memcmp(at, "16", 2) == 0 ? 16 : -1;
+    *group = -1;
+    if (*bits != 0 && *bits != 4 && *bits != 8 && *bits != 16) return false;
+    if (digits == length) return true;
+    char text[8] = "";
+    if (at[digits] != 'g' || length - digits > sizeof text || (*bits != 4 && *bits != 8)) return false;
+    memcpy(text, at + digits + 1, length - digits - 1);
+    return (*group = group_number(text, "")) > 0;
+}
+
 static bool read_choices(const char *choices, Diags *diags) {
     for (const char *at = choices; at && *at; at += strspn(at, " ")) {
         size_t length = strcspn(at, " "), name = strcspn(at, "= ");
-        const char *bits = at + name + 1;
-        size_t digits = name < length ? length - name - 1 : 0;
-        bool known = (digits == 1 && strchr("048", *bits)) || (digits == 2 && memcmp(bits, "16", 2) == 0);
-        if (!name || !known)
-            return diag_error(diags, NOWHERE, "--bits: '%.*s' is not NAME=BITS with 0 (as stored), 4, 8 or 16 bits", (int)length, at), false;
+        int bits, group;
+        if (!name || name + 1 >= length || !read_format(at + name + 1, length - name - 1, &bits, &group)) {
+            diag_error(diags, NOWHERE, "--bits: '%.*s' is not NAME=BITS with 0 (as stored), 4, 8 or 16 bits", (int)length, at);
+            return diag(diags, DIAG_HINT, NOWHERE, "4g32, 4g64, 4g128, 8g32 … say groups, too"), false;
+        }
         at += length;
     }
     return true;
+}
+
+static bool name_matches(const char *pattern, size_t length, const char *name) {
+    if (!length) return !*name;
+    if (*pattern != '*') return *name == *pattern && name_matches(pattern + 1, length - 1, name + 1);
+    do
+        if (name_matches(pattern + 1, length - 1, name)) return true;
+    while (*name++);
+    return false;
+}
+
+bool chosen_format(const char *choices, const char *name, int *bits, int *group) {
+    bool found = false;
+    for (const char *at = choices; at && *at; at += strspn(at, " ")) {
+        size_t length = strcspn(at, " "), end = strcspn(at, "= ");
+        if (end < length && name_matches(at, end, name)) found = read_format(at + end + 1, length - end - 1, bits, group);
+        at += length;
+    }
+    return found;
 }
 
 bool recipe_read(Recipe *recipe, const PassOptions *options, Diags *diags) {
@@ -113,9 +146,10 @@ static DType coded_type(int bits, int group, bool symmetric) {
 }
 
 // The codes that a matrix of this type would have under the recipe: DT_COUNT as stored. A group that does not divide a row is halved until it does.
-static DType stored_under(const Recipe *recipe, int bits, const Type *w) {
+static DType stored_under(const Recipe *recipe, const Class *class, const Type *w) {
     GroupedFormat format;
-    int group = recipe->group >= 0 && bits == recipe->row->bits ? recipe->group : bits == 4 ? 32 : 0;   // --group is for the recipe's own bits
+    int bits = class->bits, group = class->group;
+    if (group < 0) group = recipe->group >= 0 && bits == recipe->row->bits ? recipe->group : bits == 4 ? 32 : 0;   // --group is for the recipe's own bits
     bool coded = grouped_format(w->dtype, &format);
     if (!bits || (coded && format.bits <= recipe->row->keep_bits)) return DT_COUNT;
     if (bits == 16) return w->dtype == recipe->row->floats ? DT_COUNT : recipe->row->floats;
@@ -126,10 +160,10 @@ static DType stored_under(const Recipe *recipe, int bits, const Type *w) {
 }
 
 // Whether x can be int8 for this product: codes that are integers, groups that fit, sums within int32.
-static bool takes_codes(const Recipe *recipe, int bits, const Node *linear) {
+static bool takes_codes(const Recipe *recipe, const Class *class, const Node *linear) {
     const Type *w = &linear->operands[1]->type;
     int64_t inner = w->dims[w->rank - 1], group = recipe->activation > 0 ? recipe->activation : inner;
-    DType to = stored_under(recipe, bits, w), as = to == DT_COUNT ? w->dtype : to;
+    DType to = stored_under(recipe, class, w), as = to == DT_COUNT ? w->dtype : to;
     GroupedFormat format;
     if (!recipe->row->codes || w->rank != 2 || inner % 4 || inner % group || inner >= INT64_C(0x80000000) / (127 * 256)) return false;
     if (grouped_format(as, &format)) return !format.table && (format.group % group == 0 || group % format.group == 0);
@@ -156,24 +190,14 @@ static void note_use(Classes *classes, const Node *node, int operand, bool route
     Class *class = &classes->classes[bindings_class(classes->bindings, value)];
     if (node->op == OP_LINEAR && operand == 1) {
         class->linear = true;
-        class->float_linear |= router || !takes_codes(classes->recipe, class->bits, node);
-        class->to = stored_under(classes->recipe, class->bits, &value->type);
+        class->float_linear |= router || !takes_codes(classes->recipe, class, node);
+        class->to = stored_under(classes->recipe, class, &value->type);
         class->other |= router;
     } else if (node->op == OP_EMBEDDING && operand == 1) {
         class->embedding = true;
     } else {
         class->other = true;
     }
-}
-
-// Bits that `choices` ("NAME=BITS NAME=BITS …") gives to a class by the name of its first weight; -1: it does not say.
-static int chosen_bits(const char *choices, const char *name) {
-    size_t length = strlen(name);
-    for (const char *at = choices; at && *at; at += strcspn(at, " "), at += strspn(at, " ")) {
-        const char *equals = at + strcspn(at, "= ");
-        if (*equals == '=' && (size_t)(equals - at) == length && memcmp(at, name, length) == 0) return atoi(equals + 1);
-    }
-    return -1;
 }
 
 // The matrix whose product main returns, perhaps through elementwise work; NULL: none.
@@ -199,15 +223,13 @@ static void spare_tables(Classes *classes) {
 static void choose_bits(Classes *classes) {
     const Module *module = classes->module;
     bool *named = ARENA_ARRAY(classes->scratch, bool, bindings_limit(classes->bindings));
-    for (int c = 0; c < bindings_limit(classes->bindings); c++) classes->classes[c].bits = classes->recipe->row->bits;
+    for (int c = 0; c < bindings_limit(classes->bindings); c++) classes->classes[c].bits = classes->recipe->row->bits, classes->classes[c].group = -1;
     if (classes->recipe->row->bits == 4) spare_tables(classes);
     for (int w = 0; w < module->weight_count; w++) {
         int c = bindings_weight(classes->bindings, module->weights[w]);
-        if (named[c]) continue;
-        named[c] = true;
-        classes->classes[c].first = module->weights[w];
-        int bits = chosen_bits(classes->recipe->options->choices, module->weights[w]->name);
-        if (bits >= 0) classes->classes[c].bits = bits;
+        Class *class = &classes->classes[c];
+        if (!class->first) class->first = module->weights[w];
+        if (!named[c]) named[c] = chosen_format(classes->recipe->options->choices, module->weights[w]->name, &class->bits, &class->group);
     }
 }
 

@@ -18,11 +18,14 @@ typedef struct {
 // False with errors in diags: there is no such quantization, or its groups are none.
 bool recipe_read(Recipe *recipe, const PassOptions *options, Diags *diags);
 
+// What `choices` ("NAME=BITS NAME=4g64 …", NAME perhaps with `*`, the last that fits) say of a matrix: group -1, bits alone. False: nothing.
+bool chosen_format(const char *choices, const char *name, int *bits, int *group);
+
 // What all that reads a class of bound weights asks of it.
 typedef struct {
     bool linear, float_linear, other, embedding;   // float_linear: some product of it stays in float
     const Weight *first;                           // of it, in the module's order: its name for --quant auto
-    int bits;                                      // the recipe's, or what was chosen for it; 0: as stored
+    int bits, group;                               // the recipe's, or what was chosen for it; bits 0: as stored; group -1: as the recipe has it
     DType to;                                      // what it is stored as, DT_COUNT: as stored
 } Class;
 

@@ -26,7 +26,7 @@ static char *read_file(const char *path, size_t *length) {
     return text.data;
 }
 
-typedef struct { char passes[256], quantize[32], group[16], activation_group[16]; bool symmetric, error; size_t input, output; } Expectation;   // where the input ends and the output starts
+typedef struct { char passes[256], quantize[32], group[16], activation_group[16], bits[128]; bool symmetric, error; size_t input, output; } Expectation;   // where the input ends and the output starts
 
 // Moves the value of an option out of the line: blanks stay.
 static bool take_option(char *line, const char *name, char *value, size_t room) {
@@ -51,6 +51,8 @@ static bool find_expectation(const char *text, Expectation *out) {
     take_option(out->passes, "--quant=", out->quantize, sizeof out->quantize);
     take_option(out->passes, "--group=", out->group, sizeof out->group);
     take_option(out->passes, "--act-group=", out->activation_group, sizeof out->activation_group);
+    take_option(out->passes, "--bits=", out->bits, sizeof out->bits);
+    for (char *at = out->bits; (at = strchr(at, ','));) *at = ' ';
     char rest[16];
     out->symmetric = take_option(out->passes, "--symmetric", rest, sizeof rest);
     return true;
@@ -63,6 +65,7 @@ static bool run_text(const char *path, const char *text, size_t length, const Ex
     Module *module = module_parse(arena, path, text, length, diags);
     PassOptions options = {.only = expected->passes, .quantize = expected->quantize[0] ? expected->quantize : NULL, .symmetric = expected->symmetric, .verify = true};
     if (expected->group[0]) options.group = expected->group;
+    if (expected->bits[0]) options.choices = expected->bits;
     if (expected->activation_group[0]) options.activation_group = expected->activation_group;
     bool ok = module && run_passes(module, &options, diags);
     text_puts(out, "");
