@@ -107,7 +107,7 @@ static void describe(Build *build, const char *path) {
     snprintf(context, sizeof context, "%lld", (long long)model->context);
     add_record(meta, "name", model->name);
     add_record(meta, "context", context);
-    add_record(meta, "kv", build->options->kv ? build->options->kv : "f32");
+    add_record(meta, "kv", cache_format(&(PassOptions){.kv = build->options->kv, .quantize = build->options->quantize}));
     add_record(meta, "chat.begin", model->chat_begin);
     add_record(meta, "chat.system", model->chat_system);
     add_record(meta, "chat.user", model->chat_user);

@@ -83,7 +83,8 @@ static bool measure(const Sensitivity *s, double *distance, Diags *diags) {
     int code;
     char *bits = bits_text(s);
     options.target = "native";
-    options.kv = options.budget_bits = options.budget_kl = options.print_after = options.passes = options.skip = NULL;
+    options.budget_bits = options.budget_kl = options.print_after = options.passes = options.skip = NULL;
+    options.kv = "f32";
     options.timing = options.reference = false;
     options.observe = NULL;
     options.bits = bits;

@@ -360,7 +360,7 @@ static int run(const Command *command, int argc, char **argv) {
     eval.base.reference = base_reference;
     eval.base.quantize = base_quant;
     eval.base.group = eval.base.activation_group = eval.base.calibrate = eval.base.bits = eval.base.budget_bits = eval.base.budget_kl = NULL;
-    eval.base.kv = NULL;   // so that what --kv costs is seen too
+    eval.base.kv = "f32";   // so that what --kv costs is seen too
     eval.base.symmetric = false;
     if ((code = build_options_check(command, &eval.base))) return code;
     Diags *diags = diags_new();

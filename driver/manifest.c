@@ -52,7 +52,7 @@ bool manifest_key(const char *path, const Target *target, const BuildOptions *op
     text_puts(key, "tenon " TENON_VERSION " ");
     dl_iterate_phdr(add_build_id, key);
     text_printf(key, "\nabi %d\nmodel %s\ntarget %s\n", TN_ABI, full, target->name);
-    text_printf(key, "kv %s\n", options->kv ? options->kv : "f32");
+    text_printf(key, "kv %s\n", options->kv ? options->kv : "-");
     text_printf(key, "quant %s\npasses %s\nskip %s\n", options->quantize ? options->quantize : "", options->passes ? options->passes : "",
                 options->skip ? options->skip : "");
     text_printf(key, "groups %s %s%s\n", options->group ? options->group : "-", options->activation_group ? options->activation_group : "-",

@@ -166,11 +166,11 @@ void build_options_add(Options *options, BuildOptions *build) {
     option_add(options, "--quant", OPTION_TEXT, &build->quantize, "Q", "numbers: as-stored (default), a8, w8a8, w4a8, w4a16, bf16, f16, auto");
     option_add(options, "--group", OPTION_TEXT, &build->group, "N", "scales of weights are of 32, 64 or 128 elements, or of a channel");
     option_add(options, "--act-group", OPTION_TEXT, &build->activation_group, "N", "scales of activations: 32, 64, 128 or row");
-    option_add(options, "--bits", OPTION_TEXT, &build->bits, "LIST", "\"NAME=BITS …\": 4, 8, 16 or 0 (as stored) for NAME and all in its place in other layers");
+    option_add(options, "--bits", OPTION_TEXT, &build->bits, "LIST", "\"NAME=BITS …\": 4, 8, 16 or 0 (as stored) for the matrix NAME, 4g64 with groups; * stands for any text");
     option_add(options, "--budget-kl", OPTION_TEXT, &build->budget_kl, "X", "--quant auto: the smallest formats within this KL divergence (0.01)");
     option_add(options, "--budget-bits", OPTION_TEXT, &build->budget_bits, "B", "--quant auto: the best formats within so many bits a weight");
     option_add(options, "--calibrate", OPTION_TEXT, &build->calibrate, "FILE", "round weights by what they are multiplied with on the text in FILE; the word default: a small one that comes along");
-    option_add(options, "--kv", OPTION_TEXT, &build->kv, "F", "what the KV cache keeps: f32 (default), f16, bf16, int8");
+    option_add(options, "--kv", OPTION_TEXT, &build->kv, "F", "what the KV cache keeps: f32, f16, bf16, int8; default: bf16 where --quant has narrow activations, else f32");
     option_add(options, "--symmetric", OPTION_FLAG, &build->symmetric, NULL, "4-bit weights without a minimum");
     option_add(options, "--no-fusion", OPTION_FLAG, &build->no_fusion, NULL, "a kernel for each op: to measure what fusing is worth");
     option_add(options, "--no-tuning", OPTION_FLAG, &build->no_tuning, NULL, "the built-in schedules, whatever tenon tune found");

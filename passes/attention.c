@@ -2,7 +2,7 @@
 //
 // Requires nothing. Afterwards no `attention` is left: the keys and values of this step go into the cache first, then the queries attend over
 // all that the cache holds, so a step of many tokens and a step of one are the same computation. The scale is explicit, as is what the
-// cache keeps: keys and values are rounded to `--kv` as they are written.
+// cache keeps: keys and values are rounded to `--kv`, or to what suits the quantization, as they are written.
 #include "passes/passes.h"
 #include "passes/rewrite.h"
 
@@ -32,7 +32,7 @@ static bool lower(Func *func, int at, const char *kv, Diags *diags) {
 }
 
 bool pass_attention(Module *module, const PassOptions *options, Diags *diags) {
-    const char *kv = options->kv ? options->kv : "f32";
+    const char *kv = cache_format(options);
     for (int f = 0; f < module->func_count; f++) {
         Func *func = module->funcs[f];
         for (int i = 0; i < func->node_count; i++)

@@ -7,7 +7,7 @@
 typedef struct {
     const Target *target;
     const char *quantize;         // --quant: as-stored (NULL means that), w8a8, f16, bf16 …
-    const char *kv;               // --kv: f32 (NULL means that), f16, bf16, int8: what the KV cache keeps
+    const char *kv;               // --kv: f32, f16, bf16, int8: what the KV cache keeps; NULL: as suits the quantization
     const char *group;            // --group: 32, 64, 128 or channel; NULL: as the recipe has it
     const char *activation_group; // --act-group: 32, 64, 128 or row; NULL: as suits each product
     bool symmetric;               // --symmetric: 4-bit weights without a minimum
@@ -33,6 +33,7 @@ extern const int pass_count;
 // Whether the options name passes, a quantization and a cache format that there are; said in diags. run_passes says the same, but only once there is a module.
 bool pass_options_valid(const PassOptions *options, Diags *diags);
 bool quantization_valid(const PassOptions *options, Diags *diags);
+const char *cache_format(const PassOptions *options);   // what the KV cache keeps: --kv, or by its default
 
 bool run_passes(Module *module, const PassOptions *options, Diags *diags);
 #endif

@@ -126,6 +126,14 @@ bool recipe_read(Recipe *recipe, const PassOptions *options, Diags *diags) {
     return recipe->row ? read_groups(recipe, diags) && read_choices(options->choices, diags) : unknown_recipe(name, diags);
 }
 
+// Where activations are rounded already, keys and values are too; floats elsewhere.
+const char *cache_format(const PassOptions *options) {
+    if (options->kv) return options->kv;
+    for (int i = 0; options->quantize && i < (int)COUNT_OF(recipes); i++)
+        if (strcmp(options->quantize, recipes[i].name) == 0) return recipes[i].codes || recipes[i].floats == DT_BF16 ? "bf16" : "f32";
+    return "f32";
+}
+
 bool quantization_valid(const PassOptions *options, Diags *diags) {
     Recipe recipe;
     return recipe_read(&recipe, options, diags);

@@ -188,7 +188,7 @@ static bool near(const float *got, const float *want, int64_t n, Text *why) {
 }
 
 static bool run_passes_each(Module *module, const Script *script, const float *want, int64_t n, int64_t width, bool look, Text *why, Diags *diags) {
-    PassOptions options = {.target = target, .verify = true, .quantize = quantize, .kv = kv, .group = getenv("GROUP"), .activation_group = getenv("ACT_GROUP")};
+    PassOptions options = {.target = target, .verify = true, .quantize = quantize, .kv = kv ? kv : "f32", .group = getenv("GROUP"), .activation_group = getenv("ACT_GROUP")};
     if (!look || kv) return run_passes(module, &options, diags);
     for (int p = 0; p < pass_count; p++) {
         options.only = passes[p].name;
