@@ -120,7 +120,7 @@ static bool one_module(uint64_t seed, const char *quantize, int *refusals, int *
     bool only_some = seed % 3 == 0;   // a third of the modules skips some optimisations
     for (int p = 0; ok && p < pass_count; p++) {
         if (only_some && passes[p].level && (seed >> p) & 4) continue;
-        PassOptions options = {.only = passes[p].name, .quantize = quantize, .verify = true};
+        PassOptions options = {.only = passes[p].name, .quantize = quantize, .kv = "f32", .verify = true};
         if (!run_passes(module, &options, diags)) {
             if (refused(diags)) *refusals += 1;
             else ok = complain(seed, passes[p].name, "failed", diags);
