@@ -83,7 +83,7 @@ static void put_row(Text *out, const char *name, const char *value) {
 }
 
 // What the KV cache keeps, from the graph: it may follow from --quant.
-static const char *cache_format(const Module *module) {
+static const char *cache_keeps(const Module *module) {
     for (int f = 0; f < module->func_count; f++)
         for (int i = 0; i < module->funcs[f]->node_count; i++) {
             const Node *node = module->funcs[f]->nodes[i];
@@ -97,7 +97,7 @@ static const char *cache_format(const Module *module) {
 // How weights and what they are multiplied with are stored, as far as it was asked for or chosen.
 static void put_formats(Explain *e) {
     const BuildOptions *o = e->build->options;   // with what --quant auto chose
-    const char *cache = cache_format(e->build->model->module);
+    const char *cache = cache_keeps(e->build->model->module);
     put_row(e->out, "Quantization", o->quantize ? o->quantize : "as stored");
     if (o->group) put_row(e->out, "Groups of weights", o->group);
     if (o->activation_group) put_row(e->out, "Groups of activations", o->activation_group);
