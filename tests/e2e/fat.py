@@ -145,11 +145,13 @@ def aarch64(model):
     if os.path.exists(tokenizer):
         os.remove(tokenizer)   # ids only: linked without a Unicode library
 
+    run_time = os.path.join(model.folder, "runtime.o")
+    run([cc, "-O1", "-w", "-fopenmp", "-idirafter", "/usr/include", "-c", runtime, "-o", run_time])
+
     def program(name, targets):
         model.compile(name + ".o", targets)
         out = os.path.join(model.folder, name)
-        run([cc, "-O2", "-w", "-static", "-fopenmp", "-idirafter", "/usr/include", out + ".o", runtime, os.path.join(HERE, "utf8proc_none.c"),
-             "-o", out, "-lm"])
+        run([cc, "-O1", "-w", "-static", "-fopenmp", "-idirafter", "/usr/include", out + ".o", run_time, os.path.join(HERE, "utf8proc_none.c"), "-o", out, "-lm"])
         return [out, "--weights", out + ".weights"]
 
     fat = program("arm", ",".join(ARM))

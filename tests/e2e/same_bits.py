@@ -5,7 +5,8 @@
 
 One target's logits from the JIT are the measure. Compared with them, bit for bit: two threads, prompts cut into steps (token by token too), each
 prompt alone and in a batch of five of different lengths, the static executable (and that it is static), the shared object under a host program, and
-amalgamated C built by gcc -O0, -O2, -O3 and clang -O2. And what follows from the files: a stripped program says so, as does a cut one.
+amalgamated C built by gcc -O0, and its model's part by gcc -O2, -O3 and clang -O2 (the run time's part is the same file for every model, which
+runtime_amalgam builds in each of these ways and driver_forms with a model). And what follows from the files: a stripped program says so, as does a cut one.
 """
 import os
 import re
@@ -19,7 +20,7 @@ import numpy as np
 sys.path.insert(0, os.path.join(os.environ["SOURCE_DIR"], "tests", "oracle"))
 from run_model import model_source   # noqa: E402
 
-TENON = os.environ["TENON"]
+TENON, BUILD = os.environ["TENON"], os.environ["BUILD_DIR"]
 HOST = "#include \"model.h\"\nint main(int argc, char **argv) { return tenon_program_main(&tn_model, argc, argv); }\n"
 failed = []
 
@@ -69,13 +70,23 @@ class Bits:
         self.same(f"{name}, 2 threads", self.logits(program, ["--threads", "2"]))
 
 
-def build_c(folder, compiler, level, source):
+def build_part(folder, compiler, level, source):
+    """The model's part of the file alone, by the options that its head names, linked with the run time as an archive."""
+    text, runtime = open(source).read(), open(os.path.join(BUILD, "runtime", "runtime_amalgam.c")).read()
+    if not text.endswith(runtime):
+        raise Failed(f"{source} does not end with the run time")
+    part, out = os.path.join(folder, "part"), os.path.join(folder, f"part-{compiler}{level}")
+    open(part + ".c", "w").write(text[:-len(runtime)])
+    run([compiler, level, *re.findall(r" (-m\S+)", re.search(r"^//\s+cc -O2 .*$", text, re.M).group(0)), "-c", part + ".c", "-o", part + ".o"])
+    run(["gcc", "-static", part + ".o", os.path.join(BUILD, "runtime", "libtenon_program.a"), "-o", out, "-lutf8proc", "-lgomp", "-lm"])
+    return out
+
+
+def build_whole(folder, compiler, level, source):
     """By the command that the file's head names, with another compiler and -O."""
     command = re.search(r"^//\s+cc -O2 (.*)$", open(source).read(), re.M).group(1).split()
     out = os.path.join(folder, f"{compiler}{level}")
     words = [source if w == "model.c" else out if w == "model" else w for w in command]
-    if compiler.startswith("clang"):
-        words.remove("-fopenmp")   # Debian's clang has no libgomp of its own; threads.c then uses POSIX threads
     run([compiler, level, *words])
     return out
 
@@ -116,8 +127,8 @@ def amalgamated(bits, compile_model, folder):
     source = os.path.join(folder, "model.c")
     compile_model(source)
     weights = os.path.join(folder, "model.weights")
-    for compiler, level in (("gcc", "-O0"), ("gcc", "-O2"), ("gcc", "-O3"), ("clang-19", "-O2")):
-        program = build_c(folder, compiler, level, source)
+    for compiler, level, build in (("gcc", "-O0", build_whole), ("gcc", "-O2", build_part), ("gcc", "-O3", build_part), ("clang-19", "-O2", build_part)):
+        program = build(folder, compiler, level, source)
         bits.same(f"C by {compiler} {level}", bits.logits([program], ["--weights", weights]))
 
 
