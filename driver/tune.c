@@ -369,7 +369,7 @@ static void report(const Tune *t) {
     if (t->json) return;
     if (!t->steps) fprintf(stderr, "all of it was found in %s; --retune measures anew\n", tune_db_path(t->db));
     else
-        fprintf(stderr, "%d steps measured in %.1f s, kept in %s%s\n", t->steps, seconds_now() - t->began, tune_db_path(t->db),
+        fprintf(stderr, "%d step%s measured in %.1f s, kept in %s%s\n", t->steps, t->steps == 1 ? "" : "s", seconds_now() - t->began, tune_db_path(t->db),
                 t->ended_early ? "; the budget was not enough for all: run it again to go on" : "");
 }
 
@@ -408,7 +408,7 @@ static int tune(Tune *t) {
         done = false;
     }
     done = done && (t->db = tune_db_open(t->diags)) && (opened = build_open(&t->build, t->path, &t->options, t->diags)) && open_kernels(t);
-    if (done && !t->kernel_count) fprintf(stderr, "this model has no kernel with a schedule\n");
+    if (done && !t->kernel_count && !t->json) fprintf(stderr, "this model has no kernel with a schedule\n");
     else if (done && (all_done(t) || measure_and_compare(t, &code))) report(t);
     else done = false;
     int said = finish(t->diags);
