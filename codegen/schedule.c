@@ -11,7 +11,7 @@ enum { MOST_PREFETCH = 1 << 16, MOST_DIRECT = 4, MOST_PANELS = 1 << 20, MOST_VAL
 Schedule schedule_for(const ScheduleKey *key) {
     // Matrix tiles eat weights faster than memory gives them: each must meet many rows.
     bool tiles = key->target->tile_i8;
-    return (Schedule){.row_block = tiles ? MOST_ROW_BLOCK : ROW_BLOCK, .prefetch_one = tiles ? 1024 : 0, .prefetch = tiles ? 1024 : 8192, .direct_rows = MOST_DIRECT};
+    return (Schedule){.row_block = tiles ? MOST_ROW_BLOCK : ROW_BLOCK, .prefetch_one = tiles ? 4096 : 0, .prefetch = tiles ? 4096 : 8192, .direct_rows = MOST_DIRECT};
 }
 
 // ---- the fields --------------------------------------------------------------------------------------------------------------
