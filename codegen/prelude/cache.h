@@ -9,9 +9,7 @@ TN_INLINE tn_i tn_kv_bits(const float *x, int n, float inverse, const int storag
     const tn_v v = n >= 16 ? tn_load(x) : tn_load_n(x, n < 0 ? 0 : n);
     if (storage == TN_KV_F16) return (tn_i)tn_f16_bits(v);
     if (storage == TN_KV_BF16) return (tn_i)tn_bf16_bits(v);
-    if (storage == TN_KV_F32) return tn_bits(v);
-    const tn_v code = tn_round(v * tn_splat(inverse));
-    return tn_to_int(tn_select(code == code, code, tn_splat(0)));   // an infinity makes every product NaN
+    return storage == TN_KV_F32 ? tn_bits(v) : tn_codes_of(v, tn_splat(inverse));   // an infinity makes every product NaN
 }
 // A position's words of a key from dimension 0 of x on, of which n are left.
 TN_INLINE tn_i tn_kv_words(const float *x, int n, float inverse, const int storage) {

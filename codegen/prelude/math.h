@@ -99,28 +99,28 @@ TN_INLINE float tn_pow1(float a, float b) {
     return (float)(odd && (a < 0 || (a == 0 && 1 / a < 0)) ? -y : y);
 }
 TN_INLINE tn_v tn_pow(tn_v a, tn_v b) { for (int i = 0; i < 16; i++) a[i] = tn_pow1(a[i], b[i]); return a; }
-// Sine and cosine of an angle below 1e9: reduced by multiples of π/2 held in three parts, then Taylor.
-TN_INLINE void tn_sincos_d(double a, double *sine, double *cosine) {
-    double n = (double)(long long)(a * 0.6366197723675814 + (a < 0 ? -0.5 : 0.5));
-    double r = ((a - n * 1.5707963267341256) - n * 6.077100506303966e-11) - n * 2.0222662487959506e-21;
-    double r2 = r * r, s = 0, c = 0;
-    for (int k = 17; k >= 3; k -= 2) s = (1 - s) * r2 / ((k - 1) * k);
-    for (int k = 16; k >= 2; k -= 2) c = (1 - c) * r2 / ((k - 1) * k);
-    s = (1 - s) * r;
-    c = 1 - c;
-    switch ((long long)n & 3) {
-    case 0: *sine = s; *cosine = c; break;
-    case 1: *sine = c; *cosine = -s; break;
-    case 2: *sine = -s; *cosine = -c; break;
-    default: *sine = -c; *cosine = s; break;
-    }
+typedef double tn_d __attribute__((vector_size(64)));
+typedef long long tn_l __attribute__((vector_size(64)));
+TN_INLINE tn_d tn_splat_d(double x) { return (tn_d){x, x, x, x, x, x, x, x}; }
+// Sine and cosine of angles below 1e9: reduced by multiples of π/2 held in three parts, then Taylor; which of the two, and its sign, by the quadrant, that
+// is the last bits of the sum that rounds.
+TN_INLINE void tn_sincos(tn_d a, tn_d *sine, tn_d *cosine) {
+    const tn_d one = tn_splat_d(1), magic = tn_splat_d(0x1.8p52), sum = a * tn_splat_d(0.6366197723675814) + magic, n = sum - magic;
+    const tn_d r = ((a - n * tn_splat_d(1.5707963267341256)) - n * tn_splat_d(6.077100506303966e-11)) - n * tn_splat_d(2.0222662487959506e-21), r2 = r * r;
+    tn_d s = tn_splat_d(0), c = s;
+    TN_UNROLL for (int k = 17; k >= 3; k -= 2) s = (one - s) * r2 * tn_splat_d(1.0 / ((k - 1) * k));
+    TN_UNROLL for (int k = 16; k >= 2; k -= 2) c = (one - c) * r2 * tn_splat_d(1.0 / ((k - 1) * k));
+    const tn_l bits = (tn_l)sum, odd = -(bits & 1), low = (tn_l)((one - s) * r), high = (tn_l)(one - c);
+    *sine = (tn_d)(((odd & high) | (~odd & low)) ^ (bits & 2) << 62);
+    *cosine = (tn_d)(((odd & low) | (~odd & high)) ^ ((bits + 1) & 2) << 62);
 }
-// cos and sin of position·frequency[j]/factor[j], times scale (RoPE, arXiv 2104.09864).
+// cos and sin of position·frequency[j]/factor[j], times scale (RoPE, arXiv 2104.09864). There is room for n rounded up to 8.
 TN_NOINLINE void tn_angles(float *cosine, float *sine, int n, int position, const double *frequency, const float *factor, double scale) {
-    for (int j = 0; j < n; j++) {
-        double s, c;
-        tn_sincos_d(position * (factor ? frequency[j] / (double)factor[j] : frequency[j]), &s, &c);
-        cosine[j] = (float)(c * scale);
-        sine[j] = (float)(s * scale);
+    for (int j = 0; j < n; j += 8) {
+        tn_d a = tn_splat_d(0), s, c;
+        for (int l = 0; l < 8 && j + l < n; l++) a[l] = position * (factor ? frequency[j + l] / (double)factor[j + l] : frequency[j + l]);
+        tn_sincos(a, &s, &c);
+        for (int l = 0; l < 8; l++) cosine[j + l] = (float)(c[l] * scale);
+        for (int l = 0; l < 8; l++) sine[j + l] = (float)(s[l] * scale);
     }
 }

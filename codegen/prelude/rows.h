@@ -53,20 +53,44 @@ TN_NOINLINE void tn_gather(tn_u8 *to, const tn_u8 *x, long bytes, int size, cons
 }
 // int8 codes of a row of n, a scale for each `group` of it, the codes' sum over each `part`; both divide n. scale = max|x| / 127, codes rounded to
 // nearest even; groups so small that 127 / max|x| is infinite are 0. An infinity makes every product NaN; its codes, and those of NaN, are 0.
+typedef int tn_i64u __attribute__((vector_size(64), aligned(1), may_alias));
 #define TN_SWAPPED(x, h) __builtin_shufflevector(x, x, 0 ^ h, 1 ^ h, 2 ^ h, 3 ^ h, 4 ^ h, 5 ^ h, 6 ^ h, 7 ^ h, 8 ^ h, 9 ^ h, 10 ^ h, 11 ^ h, 12 ^ h, 13 ^ h, 14 ^ h, 15 ^ h)
-TN_INLINE tn_i tn_codes_of(tn_v x, tn_v inverse) {
-    const tn_v code = tn_round(x * inverse);
-    return tn_to_int(tn_select(code == code, code, tn_splat(0)));
+TN_INLINE tn_i tn_codes_of(tn_v x, tn_v inverse) {   // in each lane's low byte: a float's last bits are its integer when it is 1.5 · 2^23 more
+    const tn_v code = x * inverse;
+    return tn_bits(code + tn_splat(12582912.0f)) & (code == code);
 }
+TN_INLINE tn_v tn_larger(tn_v m, const float *x) { return tn_max(tn_abs(tn_load(x)), m); }
 TN_INLINE float tn_largest(const float *x, int n) {
-    tn_v m = tn_splat(0);
+    tn_v m = tn_splat(0), m1 = m, m2 = m, m3 = m;
     int i = 0;
-    for (; i + 16 <= n; i += 16) m = tn_max(tn_abs(tn_load(x + i)), m);
+    for (; i + 64 <= n; i += 64) {
+        m = tn_larger(m, x + i);
+        m1 = tn_larger(m1, x + i + 16);
+        m2 = tn_larger(m2, x + i + 32);
+        m3 = tn_larger(m3, x + i + 48);
+    }
+    m = tn_max(tn_max(m, m1), tn_max(m2, m3));
+    for (; i + 16 <= n; i += 16) m = tn_larger(m, x + i);
     if (i < n) m = tn_max(tn_abs(tn_load_n(x + i, n - i)), m);
     m = tn_max(m, TN_SWAPPED(m, 8));
     m = tn_max(m, TN_SWAPPED(m, 4));
     m = tn_max(m, TN_SWAPPED(m, 2));
     return tn_max(m, TN_SWAPPED(m, 1))[0];
+}
+TN_INLINE int tn_sum_codes(const signed char *codes, int n) {
+    tn_i sum = tn_splat_i(0);
+    int i = 0, rest = 0;
+#if defined(TN_HAVE_DOT_U7S8)
+    for (; i + 64 <= n; i += 64) sum = tn_dot_u7s8(sum, tn_splat_i(0x01010101), *(const tn_i64u *)(codes + i));
+#elif defined(TN_HAVE_DOT_U8S8)
+    for (; i + 64 <= n; i += 64) sum = tn_dot_u8s8(sum, tn_splat_i(0x01010101), *(const tn_i64u *)(codes + i));
+#endif
+    for (; i + 16 <= n; i += 16) sum = sum + __builtin_convertvector(*(const tn_c16u *)(codes + i), tn_i);
+    for (; i < n; i++) rest += codes[i];
+    sum = sum + TN_SWAPPED(sum, 8);
+    sum = sum + TN_SWAPPED(sum, 4);
+    sum = sum + TN_SWAPPED(sum, 2);
+    return rest + sum[0] + sum[1];
 }
 TN_NOINLINE void tn_quantize_row(signed char *codes, float *scale, int *sums, const float *x, int n, int group, int part) {
     for (int g = 0; g < n / group; g += 16) {   // as many groups as a vector has lanes
@@ -88,16 +112,7 @@ TN_NOINLINE void tn_quantize_row(signed char *codes, float *scale, int *sums, co
             }
         }
     }
-    for (int p = 0; p < n; p += part) {
-        tn_i sum = tn_splat_i(0);
-        int i = p, rest = 0;
-        for (; i + 16 <= p + part; i += 16) sum = sum + __builtin_convertvector(*(const tn_c16u *)(codes + i), tn_i);
-        for (; i < p + part; i++) rest += codes[i];
-        sum = sum + TN_SWAPPED(sum, 8);
-        sum = sum + TN_SWAPPED(sum, 4);
-        sum = sum + TN_SWAPPED(sum, 2);
-        *sums++ = rest + sum[0] + sum[1];
-    }
+    for (int p = 0; p < n; p += part) *sums++ = tn_sum_codes(codes + p, part);
 }
 // Rounded to bf16, as f32_to_bf16 of ir/dequant.c does.
 TN_NOINLINE void tn_narrow_row(tn_u16 *to, const float *x, int n) {
