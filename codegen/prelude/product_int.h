@@ -62,8 +62,9 @@ TN_INLINE int tn_codes_total(const tn_code_rows *x, int row, int group) {   // o
     TN_NO_UNROLL for (int p = 1; p < x->parts; p++) total += sum[p];
     return total;
 }
+TN_INLINE int tn_codes_zero(tn_codes f) { return f.zero == 128 ? 128 - TN_DOT8_TAKEN : f.zero; }   // what is still to come off a code
 TN_INLINE tn_i tn_codes_start(tn_codes f, const tn_code_rows *x, int row, int group) {
-    const int zero = f.zero == 128 ? 128 - TN_DOT8_TAKEN : f.zero;
+    const int zero = tn_codes_zero(f);
     return zero ? tn_splat_i(-zero * tn_codes_total(x, row, group)) : tn_splat_i(0);
 }
 TN_INLINE tn_i tn_codes_dot(tn_codes f, tn_i acc, tn_i w, tn_i x) { return f.zero == 128 ? tn_dot_u8s8(acc, w, x) : tn_dot_u7s8(acc, w, x); }
@@ -77,7 +78,7 @@ TN_INLINE void tn_codes_sum(tn_codes f, tn_i s[6][4], const signed char *x, long
         TN_UNROLL for (int v = 0; v < vectors; v++) __builtin_prefetch(c + ahead + 64 * v);
         TN_UNROLL for (int high = 0; high < step / 4; high++) {
             tn_i b[4];
-            if (high && m > 4) TN_KEEP_IN_MEMORY;   // the same vectors are loaded again: with six rows there is no register left to keep them
+            if (high && m * vectors > 16) TN_KEEP_IN_MEMORY;   // the same vectors are loaded again: with six rows there is no register left to keep them
             TN_UNROLL for (int v = 0; v < vectors; v++) b[v] = tn_codes_quad(f, c + 64 * v, high);
             TN_UNROLL for (int r = 0; r < m; r++) {
                 const tn_i a = tn_four(x + r * ldx + 4 * high);
@@ -108,9 +109,15 @@ TN_INLINE void tn_codes_add(tn_codes f, float *acc, long ldacc, const tn_code_ro
         }
     }
 }
-// acc += rows r0 … r0 + m - 1, values first … last - 1 of k. Without groups acc holds int32 sums until the end. `open`: 4-bit codes of these
-// values, opened to bytes before; or NULL.
-TN_INLINE void tn_codes_tile(tn_codes f, float *acc, long ldacc, const tn_code_rows *x, int r0, const tn_u8 *w, const tn_u8 *open, int first, int last, long ahead, const int m, const int v0, const int vectors) {
+// Is there anything constant along k? It is applied at the end: to 16 outputs of a row.
+TN_INLINE int tn_codes_ends(tn_codes f) { return !f.group || !f.xgroup; }
+TN_INLINE tn_v tn_codes_end(tn_codes f, tn_v y, const tn_code_rows *x, int row, const tn_u8 *w, int v) {
+    if (!f.xgroup) y = y * tn_splat(x->scale[row * x->ld_scale]);
+    return f.group ? y : y * tn_codes_scale(f, w, v);
+}
+// acc += rows r0 … r0 + m - 1, values first … last - 1 of k, the last of all if `end`. Without groups acc holds int32 sums until the end. `open`: 4-bit codes
+// of these values, opened to bytes before; or NULL.
+TN_INLINE void tn_codes_tile(tn_codes f, float *acc, long ldacc, const tn_code_rows *x, int r0, const tn_u8 *w, const tn_u8 *open, int first, int last, int end, long ahead, const int m, const int v0, const int vectors) {
     const int head = tn_codes_head(f), g = tn_codes_group(f), row = 16 * f.bits / 2;   // bytes of one k
     acc += r0 * ldacc + 16 * v0;
     if (!g) {
@@ -119,7 +126,10 @@ TN_INLINE void tn_codes_tile(tn_codes f, float *acc, long ldacc, const tn_code_r
             TN_UNROLL for (int v = 0; v < vectors; v++) s[r][v] = first ? tn_load_i((const int *)(const void *)(acc + r * ldacc + 16 * v)) : tn_codes_start(f, x, r0 + r, 0);
         tn_codes_sum(f, s, x->x + r0 * x->ldx + first, x->ldx, w + head + (long)first * row + 64 * v0, last - first, ahead, m, vectors);
         TN_UNROLL for (int r = 0; r < m; r++)
-            TN_UNROLL for (int v = 0; v < vectors; v++) tn_store_i((int *)(void *)(acc + r * ldacc + 16 * v), s[r][v]);
+            TN_UNROLL for (int v = 0; v < vectors; v++) {
+                if (end) tn_store(acc + r * ldacc + 16 * v, tn_codes_end(f, tn_from_int(s[r][v]), x, r0 + r, w, v0 + v));
+                else tn_store_i((int *)(void *)(acc + r * ldacc + 16 * v), s[r][v]);
+            }
         return;
     }
     tn_codes o = f;
@@ -127,7 +137,7 @@ TN_INLINE void tn_codes_tile(tn_codes f, float *acc, long ldacc, const tn_code_r
     TN_NO_UNROLL for (int i = first; i < last; i += g) {
         const tn_u8 *h = f.group ? w + (long)(i / f.group) * (head + f.group * row) : w, *c = h + head + (f.group ? i % f.group : i) * row;
         tn_i s[6][4];
-        if (!open && f.group && (g == f.group || i % f.group == 0))
+        if (!open && !v0 && f.group && (g == f.group || i % f.group == 0))
             TN_UNROLL for (int j = 0; j < head; j += 64) __builtin_prefetch(h + ahead + j);
         TN_UNROLL for (int r = 0; r < m; r++)
             TN_UNROLL for (int v = 0; v < vectors; v++) s[r][v] = tn_codes_start(f, x, r0 + r, i / g);
@@ -135,9 +145,68 @@ TN_INLINE void tn_codes_tile(tn_codes f, float *acc, long ldacc, const tn_code_r
         else tn_codes_sum(f, s, x->x + r0 * x->ldx + i, x->ldx, c + 64 * v0, g, ahead, m, vectors);
         tn_codes_add(f, acc, ldacc, x, r0, i, h, s, m, v0, vectors);
     }
+    if (end && tn_codes_ends(f))
+        TN_UNROLL for (int r = 0; r < m; r++)
+            TN_UNROLL for (int v = 0; v < vectors; v++) tn_store(acc + r * ldacc + 16 * v, tn_codes_end(f, tn_load(acc + r * ldacc + 16 * v), x, r0 + r, w, v0 + v));
 }
-TN_INLINE void tn_codes_columns(tn_codes f, float *acc, long ldacc, const tn_code_rows *x, int r0, const tn_u8 *w, const tn_u8 *open, int first, int last, long ahead, const int m) {
-    TN_UNROLL for (int v = 0; v < 4; v += TN_TOGETHER(m)) tn_codes_tile(f, acc, ldacc, x, r0, w, open, first, last, v ? 0 : ahead, m, v, TN_TOGETHER(m));
+#if defined(__AVX512F__)
+// The same with groups on 32 registers of 64 bytes: half as many outputs at a time, whose floats stay in registers for a block of k. What rows alone decide
+// for a group is made before: what its sums start at, and what minimums are multiplied with.
+#define TN_FLOATS_STAY 1
+enum { TN_BLOCK_GROUPS = 64 };   // in a block of k, at most
+typedef struct { int start[6][TN_BLOCK_GROUPS]; float minimum_by[6][TN_BLOCK_GROUPS]; } tn_code_totals;
+TN_INLINE void tn_codes_totals(tn_codes f, tn_code_totals *t, const tn_code_rows *x, int r0, int first, int last, const int m) {
+    const int g = tn_codes_group(f), groups = (last - first) / g, zero = tn_codes_zero(f);
+    if (!zero && !f.minimum) return;
+    TN_UNROLL for (int r = 0; r < m; r++)
+        TN_NO_UNROLL for (int n = 0; n < groups; n++) {
+            const int total = tn_codes_total(x, r0 + r, first / g + n);
+            t->start[r][n] = -zero * total;
+            if (f.minimum) t->minimum_by[r][n] = f.xgroup ? (float)total * x->scale[(r0 + r) * x->ld_scale + (first + n * g) / f.xgroup] : (float)total;
+        }
+}
+TN_INLINE void tn_codes_groups(tn_codes f, float *acc, long ldacc, const tn_code_rows *x, const tn_code_totals *t, int r0, const tn_u8 *w, const tn_u8 *open, int first, int last, int end, long ahead, const int m, const int v0, const int vectors) {
+    const int head = tn_codes_head(f), g = tn_codes_group(f), row = 16 * f.bits / 2;
+    tn_codes o = f;
+    tn_v y[6][4];
+    if (open) o.bits = 8;
+    acc += r0 * ldacc + 16 * v0;
+    TN_UNROLL for (int r = 0; r < m; r++)
+        TN_UNROLL for (int v = 0; v < vectors; v++) y[r][v] = first ? tn_load(acc + r * ldacc + 16 * v) : tn_splat(0);
+    TN_NO_UNROLL for (int i = first, n = 0; i < last; i += g, n++) {
+        const tn_u8 *h = f.group ? w + (long)(i / f.group) * (head + f.group * row) : w, *c = h + head + (f.group ? i % f.group : i) * row;
+        const float *scales = x->scale + r0 * x->ld_scale + (f.xgroup ? i / f.xgroup : 0);
+        tn_i s[6][4];
+        if (!open && !v0 && f.group && (g == f.group || i % f.group == 0))
+            TN_UNROLL for (int j = 0; j < head; j += 64) __builtin_prefetch(h + ahead + j);
+        TN_UNROLL for (int r = 0; r < m; r++)
+            TN_UNROLL for (int v = 0; v < vectors; v++) s[r][v] = tn_splat_i(tn_codes_zero(f) ? t->start[r][n] : 0);
+        if (open) tn_codes_sum(o, s, x->x + r0 * x->ldx + i, x->ldx, open + (i - first) * 64 + 64 * v0, g, 0, m, vectors);
+        else tn_codes_sum(f, s, x->x + r0 * x->ldx + i, x->ldx, c + 64 * v0, g, ahead, m, vectors);
+        TN_UNROLL for (int v = 0; v < vectors; v++) {
+            const tn_v scale = f.group ? tn_codes_scale(f, h, v0 + v) : tn_splat(1), minimum = f.minimum ? tn_codes_minimum(f, h, v0 + v) : tn_splat(0);
+            TN_UNROLL for (int r = 0; r < m; r++) {
+                const tn_v sum = tn_from_int(s[r][v]), by = tn_splat(f.xgroup ? scales[r * x->ld_scale] : 1);
+                y[r][v] = f.group ? tn_fma16(f.xgroup ? sum * by : sum, scale, y[r][v]) : tn_fma16(sum, by, y[r][v]);
+                if (f.minimum) y[r][v] = tn_fma16(tn_splat(t->minimum_by[r][n]), minimum, y[r][v]);
+            }
+        }
+    }
+    TN_UNROLL for (int r = 0; r < m; r++)
+        TN_UNROLL for (int v = 0; v < vectors; v++)
+            tn_store(acc + r * ldacc + 16 * v, end && tn_codes_ends(f) ? tn_codes_end(f, y[r][v], x, r0 + r, w, v0 + v) : y[r][v]);
+}
+#endif
+TN_INLINE void tn_codes_columns(tn_codes f, float *acc, long ldacc, const tn_code_rows *x, int r0, const tn_u8 *w, const tn_u8 *open, int first, int last, int end, long ahead, const int m) {
+#ifdef TN_FLOATS_STAY
+    if (tn_codes_group(f)) {
+        tn_code_totals t;
+        tn_codes_totals(f, &t, x, r0, first, last, m);
+        TN_UNROLL for (int v = 0; v < 4; v += m > 2 ? 2 : 4) tn_codes_groups(f, acc, ldacc, x, &t, r0, w, open, first, last, end, ahead, m, v, m > 2 ? 2 : 4);
+        return;
+    }
+#endif
+    TN_UNROLL for (int v = 0; v < 4; v += TN_TOGETHER(m)) tn_codes_tile(f, acc, ldacc, x, r0, w, open, first, last, end, ahead, m, v, TN_TOGETHER(m));
 }
 // 4-bit codes of values first … last - 1 of k as bytes: for many rows, once.
 TN_INLINE void tn_codes_open(tn_codes f, tn_u8 *to, const tn_u8 *w, int first, int last, long ahead) {
@@ -151,41 +220,41 @@ TN_INLINE void tn_codes_open(tn_codes f, tn_u8 *to, const tn_u8 *w, int first, i
         }
     }
 }
-TN_INLINE void tn_codes_tiles(tn_codes f, float *acc, long ldacc, const tn_code_rows *x, int rows, const tn_u8 *w, const tn_u8 *open, int first, int last, long ahead) {
+TN_INLINE void tn_codes_tiles(tn_codes f, float *acc, long ldacc, const tn_code_rows *x, int rows, const tn_u8 *w, const tn_u8 *open, int first, int last, int end, long ahead) {
     int r = 0;
 #ifdef TN_HAVE_DOT_U8S8   // else sixteen lanes are many registers: a row at a time
-    for (; rows - r >= 6; r += 6, ahead = 0) tn_codes_columns(f, acc, ldacc, x, r, w, open, first, last, ahead, 6);
-    if (rows - r >= 4) { tn_codes_columns(f, acc, ldacc, x, r, w, open, first, last, ahead, 4); r += 4; ahead = 0; }
-    if (rows - r >= 2) { tn_codes_columns(f, acc, ldacc, x, r, w, open, first, last, ahead, 2); r += 2; ahead = 0; }
+    for (; rows - r >= 6; r += 6, ahead = 0) tn_codes_columns(f, acc, ldacc, x, r, w, open, first, last, end, ahead, 6);
+    if (rows - r >= 4) { tn_codes_columns(f, acc, ldacc, x, r, w, open, first, last, end, ahead, 4); r += 4; ahead = 0; }
+    if (rows - r >= 2) { tn_codes_columns(f, acc, ldacc, x, r, w, open, first, last, end, ahead, 2); r += 2; ahead = 0; }
 #endif
-    TN_NO_UNROLL for (; r < rows; r++, ahead = 0) tn_codes_columns(f, acc, ldacc, x, r, w, open, first, last, ahead, 1);
+    TN_NO_UNROLL for (; r < rows; r++, ahead = 0) tn_codes_columns(f, acc, ldacc, x, r, w, open, first, last, end, ahead, 1);
 }
-// What is constant along k: applied at the end.
-TN_INLINE void tn_codes_finish(tn_codes f, float *acc, long ldacc, const tn_code_rows *x, int rows, const tn_u8 *w) {
-    if (f.group && f.xgroup) return;
+TN_INLINE void tn_codes_finish(tn_codes f, float *acc, long ldacc, const tn_code_rows *x, int rows, const tn_u8 *w) {   // of sums that tiles made
+    if (!tn_codes_ends(f)) return;
     TN_NO_UNROLL for (int r = 0; r < rows; r++)
         TN_UNROLL for (int v = 0; v < 4; v++) {
             float *to = acc + r * ldacc + 16 * v;
-            tn_v y = tn_codes_group(f) ? tn_load(to) : tn_from_int(tn_load_i((const int *)(const void *)to));
-            if (!f.xgroup) y = y * tn_splat(x->scale[r * x->ld_scale]);
-            if (!f.group) y = y * tn_codes_scale(f, w, v);
-            tn_store(to, y);
+            tn_store(to, tn_codes_end(f, tn_codes_group(f) ? tn_load(to) : tn_from_int(tn_load_i((const int *)(const void *)to)), x, r, w, v));
         }
 }
-// acc[row][output] of `rows` rows with one panel. A block of k at a time, so that its weights stay in the first-level cache for all rows.
+// acc[row][output] of `rows` rows with one panel. A block of k at a time, so that its weights stay in a near cache for all rows.
 TN_INLINE void tn_codes_product(tn_codes f, float *acc, long ldacc, tn_code_rows x, int rows, const tn_u8 *w, int k, long ahead) {
-    enum { K_BLOCK = 256, OPEN_ROWS = 24 };
-    const int most = f.group > f.xgroup ? f.group : f.xgroup, block = most > K_BLOCK ? most : most ? K_BLOCK / most * most : K_BLOCK;
-    tn_u8 open[f.bits == 4 && block <= K_BLOCK ? 64 * K_BLOCK : 64] __attribute__((aligned(64)));
-    if (tn_codes_group(f))
+    enum { K_BLOCK = 1024, K_OPEN = 256, OPEN_ROWS = 24 };
+    const int g = tn_codes_group(f), opens = f.bits == 4 && rows >= OPEN_ROWS && g <= K_OPEN, most = opens ? K_OPEN : K_BLOCK;
+#ifdef TN_FLOATS_STAY
+    const int groups = g && most / g > TN_BLOCK_GROUPS ? TN_BLOCK_GROUPS : g && g < most ? most / g : 1, block = g ? groups * g : most;
+#else
+    const int block = !g ? most : g < most ? most / g * g : g;
+    if (g)
         TN_NO_UNROLL for (int r = 0; r < rows; r++)
             TN_UNROLL for (int v = 0; v < 4; v++) tn_store(acc + r * ldacc + 16 * v, tn_splat(0));
+#endif
+    tn_u8 open[f.bits == 4 ? 64 * K_OPEN : 64] __attribute__((aligned(64)));
     TN_NO_UNROLL for (int i = 0; i < k; i += block) {
-        const int end = k - i < block ? k : i + block;
-        if (sizeof open > 64 && rows >= OPEN_ROWS) {
-            tn_codes_open(f, open, w, i, end, ahead);
-            tn_codes_tiles(f, acc, ldacc, &x, rows, w, open, i, end, ahead);
-        } else tn_codes_tiles(f, acc, ldacc, &x, rows, w, 0, i, end, ahead);
+        const int end = k - i <= block, last = end ? k : i + block;
+        if (opens) {
+            tn_codes_open(f, open, w, i, last, ahead);
+            tn_codes_tiles(f, acc, ldacc, &x, rows, w, open, i, last, end, ahead);
+        } else tn_codes_tiles(f, acc, ldacc, &x, rows, w, 0, i, last, end, ahead);
     }
-    tn_codes_finish(f, acc, ldacc, &x, rows, w);
 }
