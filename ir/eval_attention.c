@@ -54,7 +54,8 @@ static void keep(float *x, int64_t n, DType storage) {
         uint16_t half = storage == DT_F16 ? f32_to_f16(x[i]) : f32_to_bf16(x[i]);
         if (storage == DT_F16) x[i] = f16_to_f32(half);
         if (storage == DT_BF16) dequantize_row(DT_BF16, &half, &x[i], 1);
-        if (storage == DT_I8) x[i] = rintf(x[i] * inverse) * scale;
+        float code = rintf(x[i] * inverse);
+        if (storage == DT_I8) x[i] = (code == code ? code : 0) * scale;   // of NaN 0; an infinity makes the scale, and so all of them, NaN
     }
 }
 
