@@ -78,7 +78,6 @@ void section_begin(Explain *e, const char *id, const char *title, const char *le
 void section_end(Explain *e);
 // A name in which runs of digits are a #: layers of one kind are alike. In the arena.
 const char *family_name(Arena *arena, const char *name);
-const char *func_title(const Func *func);
 
 // ---- the sections -------------------------------------------------------------------------------------------------------------
 

@@ -205,5 +205,3 @@ void section_begin(Explain *e, const char *id, const char *title, const char *le
 }
 
 void section_end(Explain *e) { text_puts(e->out, "</section>\n"); }
-
-const char *func_title(const Func *func) { return func == func->module->main ? "the whole step" : func->name; }
