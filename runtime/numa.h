@@ -1,6 +1,6 @@
 // Machines with several memory nodes: what all threads read is spread evenly over the nodes that they run on, so that a step reads with the bandwidth
 // of all of them. (Threads are not tied to CPUs and a weight's share of a thread depends on their number, so no page belongs to one node.)
-// With one node, with one thread, or under a policy that the user has set (numactl), nothing is done.
+// With one node, in a program that runs with one thread, or under a policy that the user has set (numactl), nothing is done.
 #ifndef TENON_RUNTIME_NUMA_H
 #define TENON_RUNTIME_NUMA_H
 #include <stddef.h>
