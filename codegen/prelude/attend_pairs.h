@@ -168,28 +168,36 @@ TN_INLINE tn_v tn_exp_weight(tn_v z) {
     const tn_v p = tn_fma16(tn_fma16(tn_fma16(tn_splat(0.05500861f), f, tn_splat(0.24221101f)), f, tn_splat(0.69328297f)), f, tn_splat(1.0f));
     return p * tn_float((tn_i)(((tn_u)t << 23) + 0x3f800000u));
 }
+// The upper halves of 32 lanes, in order.
+typedef tn_u16 tn_h32 __attribute__((vector_size(64)));
+typedef tn_u16 tn_h32u __attribute__((vector_size(64), aligned(1), may_alias));
+TN_INLINE tn_h32 tn_upper_halves(tn_u a, tn_u b) {
+    return __builtin_shufflevector((tn_h32)a, (tn_h32)b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31, 33, 35, 37, 39, 41, 43, 45, 47, 49, 51, 53, 55, 57, 59, 61, 63);
+}
+TN_INLINE tn_v tn_seen_scores(const float *scores, int i, int from, int to) {
+    const tn_v s = tn_load(scores + i);
+    if (i >= from && i + 16 <= to) return s;
+    return tn_select((tn_lanes(i) >= tn_splat_i(from)) & (tn_lanes(i) < tn_splat_i(to)), s, tn_splat(-__builtin_inff()));
+}
 // Scores of a chunk, of which a row sees from … to, become weights for positions low … high. Returns their sum.
 TN_INLINE float tn_softmax_pairs(const float *scores, tn_u16 *weights, int from, int to, int low, int high, float *top) {
-    const tn_v below = tn_splat(-__builtin_inff());
-    tn_v most = tn_splat(-1e30f), total = tn_splat(0);
-    const int first = from & ~15;
-    for (int i = first; i < to; i += 16) {
-        tn_v s = tn_load(scores + i);
-        if (i < from || i + 16 > to) s = tn_select((tn_lanes(i) >= tn_splat_i(from)) & (tn_lanes(i) < tn_splat_i(to)), s, below);
-        most = tn_max(s, most);
-    }
-    *top = tn_max16(most);
+    tn_v most[2] = {tn_splat(-1e30f), tn_splat(-1e30f)}, total[2] = {tn_splat(0), tn_splat(0)};
+    const int first = from & ~31;
+    for (int i = first; i < to; i += 32)
+        TN_UNROLL for (int v = 0; v < 2; v++) most[v] = tn_max(tn_seen_scores(scores, i + 16 * v, from, to), most[v]);
+    *top = tn_max16(tn_max(most[0], most[1]));
     const tn_v now = tn_splat(*top);
-    for (int i = low & ~15; i < first; i += 16) *(tn_h16u *)(weights + i) = (tn_h16u){0};
+    for (int i = low & ~31; i < first; i += 32) *(tn_h32u *)(weights + i) = (tn_h32){0};
     int i = first;
-    for (; i < to; i += 16) {
-        tn_v s = tn_load(scores + i);
-        if (i < from || i + 16 > to) s = tn_select((tn_lanes(i) >= tn_splat_i(from)) & (tn_lanes(i) < tn_splat_i(to)), s, below);
-        const tn_u bits = (tn_u)tn_exp_weight(s - now) + 0x8000u;
-        total += (tn_v)(bits & 0xffff0000u);
-        *(tn_h16u *)(weights + i) = __builtin_convertvector(bits >> 16, tn_h16u);
+    for (; i < to; i += 32) {
+        tn_u bits[2];
+        TN_UNROLL for (int v = 0; v < 2; v++) {
+            bits[v] = (tn_u)tn_exp_weight(tn_seen_scores(scores, i + 16 * v, from, to) - now) + 0x8000u;
+            total[v] += (tn_v)(bits[v] & 0xffff0000u);
+        }
+        *(tn_h32u *)(weights + i) = tn_upper_halves(bits[0], bits[1]);
     }
-    for (; i < high; i += 16) *(tn_h16u *)(weights + i) = (tn_h16u){0};
-    return tn_sum16(total);
+    for (; i < high; i += 32) *(tn_h32u *)(weights + i) = (tn_h32){0};
+    return tn_sum16(total[0] + total[1]);
 }
 #endif
