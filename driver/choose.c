@@ -51,18 +51,40 @@ static bool best_step(const Sensitivity *s, double room, int finest, int *unit, 
     return best > 0;
 }
 
-static void spend(Sensitivity *s, const Budget *budget) {
+static void coarsest(Sensitivity *s) {
+    for (int u = 0; u < s->unit_count; u++)
+        for (s->units[u].chosen = 0; s->units[u].bytes[s->units[u].chosen] < 0;) s->units[u].chosen++;
+}
+
+// Steps until the budget is spent, from what is chosen now.
+static void spend_rest(Sensitivity *s, const Budget *budget) {
     double elements = s->kept_elements;
     int finest = budget->bits > 0 && budget->bits < 9 ? FORMATS - 2 : FORMATS - 1;   // 16 bits multiply floats, which takes longer: not for a few bytes left
-    for (int u = 0; u < s->unit_count; u++) {
-        Unit *at = &s->units[u];
-        for (at->chosen = 0; at->bytes[at->chosen] < 0;) at->chosen++;
-        elements += at->elements;
-    }
+    for (int u = 0; u < s->unit_count; u++) elements += s->units[u].elements;
     for (int u, f; budget->bits > 0 || expected(s) > budget->kl;) {
         double room = budget->bits > 0 ? (budget->bits - total_bits(s)) * elements / 8 : 1e300;
         if (!best_step(s, room, finest, &u, &f)) break;
         s->units[u].chosen = f;
+    }
+}
+
+// Steps by worth leave no room for a large matrix whose turn comes late (the table of tokens of a small model): the largest is tried at each format.
+static void spend(Sensitivity *s, const Budget *budget) {
+    Unit *largest = s->units;
+    double best = 1e300;
+    int from = 0;
+    coarsest(s);
+    for (int u = 0; u < s->unit_count; u++)
+        if (s->units[u].elements >= largest->elements) largest = &s->units[u], from = largest->chosen;
+    for (int f = 0; f <= FORMATS && s->unit_count; f++) {   // at last the best again
+        int start = f < FORMATS ? f : from;
+        if (largest->bytes[start] < 0) continue;
+        coarsest(s);
+        largest->chosen = start;
+        if (budget->bits > 0 && total_bits(s) > budget->bits && start != from) continue;
+        spend_rest(s, budget);
+        double worth = budget->bits > 0 ? expected(s) : total_bits(s);
+        if (f < FORMATS && (budget->bits > 0 || expected(s) <= budget->kl) && worth < best) best = worth, from = start;
     }
 }
 

@@ -32,16 +32,16 @@ for i in $(seq 40); do echo "the mill stood where the river bent, and the wheel 
 : > empty.txt
 
 # the same bytes: twice, without a cache, as an executable, in the interpreter's eyes
-kept="run wide.yaml --quant w8a8 --calibrate text.txt --tokens 1,2,3,4,5,6,7 -n 0"
+kept="run wide.yaml --quant w8a8 --kv f32 --calibrate text.txt --tokens 1,2,3,4,5,6,7 -n 0"
 must "calibrated run" tenon $kept --logits a.npy
 expect_count 'q-*' 1 "a calibrated run"
 must "a second run" tenon $kept --logits b.npy
 expect_count 'q-*' 1 "a second run"
 must "a run without cache" tenon $kept --no-cache --logits c.npy
-must "calibrated executable" tenon compile wide.yaml --quant w8a8 --calibrate text.txt -o wide
+must "calibrated executable" tenon compile wide.yaml --quant w8a8 --kv f32 --calibrate text.txt -o wide
 must "running it" ./wide --tokens 1,2,3,4,5,6,7 -n 0 --logits d.npy --threads 1
 must "the interpreter" tenon $kept --reference --logits e.npy
-must "plain rounding" tenon run wide.yaml --quant w8a8 --tokens 1,2,3,4,5,6,7 -n 0 --logits plain.npy
+must "plain rounding" tenon run wide.yaml --quant w8a8 --kv f32 --tokens 1,2,3,4,5,6,7 -n 0 --logits plain.npy
 for other in b c d; do same a.npy $other.npy "calibrated $other"; done
 near a.npy e.npy "calibrated"
 cmp -s a.npy plain.npy && fail "calibration changed nothing"
@@ -53,10 +53,29 @@ python3 -c "import sys; sys.exit(not $better < $plain)" || fail "KL $better with
 
 # auto: what was chosen is said and kept; a budget in bits is kept to
 must "auto" tenon run wide.yaml --quant auto --budget-bits 6.5 --calibrate text.txt --tokens 1,2,3 -n 0
-grep -q 'bits a weight; measured on' said || fail "auto does not say what it chose"
+grep -q 'bits a weight; expected KL .*; measured on' said || fail "auto does not say what it chose"
 bits=$(sed -n 's/ bits a weight.*//p' said)
 python3 -c "import sys; sys.exit(not $bits <= 6.5)" || fail "auto: $bits bits a weight"
 expect_count 'a-*' 1 "auto"
+
+must "auto, again" tenon compile wide.yaml --quant auto --budget-bits 6.5 --calibrate text.txt -o again.c
+expect_count 'a-*' 1 "auto, again"
+must "auto by divergence" tenon compile wide.yaml --quant auto --budget-kl 0.02 --calibrate text.txt -o kl.c
+distance=$(sed -n 's/.*tokens, calibrated: //p' said)
+python3 -c "import sys; sys.exit(not $distance <= 0.02)" || fail "auto: KL $distance where 0.02 was asked for"
+must "auto without calibration" tenon compile wide.yaml --quant auto --budget-bits 5.5 -o plain.c
+grep -q 'tokens, rounded plainly' said || fail "auto without calibration does not say so"
+must "auto without a tokenizer" tenon compile ids.yaml --quant auto --budget-bits 5.5 -o ids.c
+grep -q 'bits a weight; expected error' said || fail "auto without a tokenizer does not say by what it chose"
+
+# layers of different formats: the same bits in every form
+mixed="--quant w4a8 --kv f32 --bits l*.up=8\ l0.w*=4g64\ l1.wv=8\ l1.down=8g32"
+must "mixed layers" eval tenon run wide.yaml $mixed --tokens 1,2,3,4,5,6,7 -n 0 --logits a.npy
+must "mixed executable" eval tenon compile wide.yaml $mixed -o mixed
+must "running it" ./mixed --tokens 1,2,3,4,5,6,7 -n 0 --logits b.npy --threads 1
+must "the interpreter" eval tenon run wide.yaml $mixed --reference --tokens 1,2,3,4,5,6,7 -n 0 --logits c.npy
+same a.npy b.npy "mixed executable"
+near a.npy c.npy "mixed layers"
 
 # tasks
 must "next-word" tenon eval wide.yaml --text text.txt --limit 300 --task next-word --against-quant as-stored --quant w8a8
@@ -75,6 +94,7 @@ wrong "the calibration text has no tokens" run wide.yaml --quant w8a8 --calibrat
 wrong "the model needs a tokenizer" run ids.yaml --quant w8a8 --calibrate text.txt --tokens 1 -n 0
 wrong "nothing.txt" run wide.yaml --quant w8a8 --calibrate nothing.txt --tokens 1 -n 0
 wrong "is not NAME=BITS" run wide.yaml --quant w8a8 --bits 'l0.wq=5' --tokens 1 -n 0
+wrong "is not NAME=BITS" run wide.yaml --quant w8a8 --bits 'l0.wq=4g48' --tokens 1 -n 0
 wrong "--group is 32, 64, 128 or channel" run wide.yaml --quant w8a8 --group 48 --tokens 1 -n 0
 wrong "leaves activations in float" run wide.yaml --quant w4a16 --act-group 32 --tokens 1 -n 0
 wrong "one of them" run wide.yaml --quant auto --budget-bits 5 --budget-kl 0.1 --tokens 1 -n 0
