@@ -253,6 +253,7 @@ static int run(const Command *command, int argc, char **argv) {
     option_add(&options, "--emit", OPTION_TEXT, &job.emit, "KIND",
                "exe, so, obj, c, llvm-ir, asm, ptx or cuda (default: by OUT's ending, else exe)");
     build_options_add(&options, &job.build);
+    cache_options_add(&options, &job.build);
     option_add(&options, "--json", OPTION_FLAG, &job.json, NULL, "one JSON object about what was made");
     int code = options_parse(&options, argc, argv);
     if (code >= 0) return code;

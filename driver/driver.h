@@ -65,7 +65,8 @@ void build_options_init(BuildOptions *build);
 void build_options_add(Options *options, BuildOptions *build); // --target --quant
 void pass_options_add(Options *options, BuildOptions *build);  // --passes --skip-pass --print-after --timing
 int build_options_check(const Command *command, const BuildOptions *build); // EXIT_USAGE: they name what there is not, and that was said
-void cache_options_add(Options *options, BuildOptions *build); // --cache-size --no-cache --reference: for commands that run what they build
+void cache_options_add(Options *options, BuildOptions *build); // --cache-size --no-cache
+void reference_option_add(Options *options, BuildOptions *build); // --reference: for commands that run what they build
 
 // ---- small things -------------------------------------------------------------------------------------------------------
 

@@ -349,6 +349,7 @@ static int run(const Command *command, int argc, char **argv) {
     option_add(&options, "--threads", OPTION_COUNT, &eval.threads, "N", "threads; default: the CPUs this process may use");
     build_options_add(&options, &eval.build);
     cache_options_add(&options, &eval.build);
+    reference_option_add(&options, &eval.build);
     option_add(&options, "--json", OPTION_FLAG, &eval.json, NULL, "one JSON object");
     int code = options_parse(&options, argc, argv);
     if (code >= 0) return code;

@@ -227,6 +227,7 @@ static int run(const Command *command, int argc, char **argv) {
     option_add(&options, "-o", OPTION_TEXT, &job.out, "OUT", "the HTML file to write");
     option_add(&options, "--no-measure", OPTION_FLAG, &job.unmeasured, NULL, "neither run the program nor measure this machine");
     build_options_add(&options, &job.build);
+    cache_options_add(&options, &job.build);
     int code = options_parse(&options, argc, argv);
     if (code >= 0) return code;
     if (!job.out || !*job.out) return usage_error(command, "-o OUT is missing");

@@ -19,6 +19,10 @@ bool fat_open(Fat *fat, const char *path, const BuildOptions *options, Diags *di
     for (int i = 0; i < count && done; i++) {
         fat->options[i] = *options;
         fat->options[i].target = targets[i]->name;
+        if (i > 0 && fat->builds[0].options == &fat->builds[0].chosen) {   // --quant auto: chosen once, for all
+            fat->options[i].bits = fat->builds[0].chosen.bits;
+            fat->options[i].budget_bits = fat->options[i].budget_kl = NULL;
+        }
         BuildVariant variant = {.symbol = count > 1 ? variant_symbol(targets[i], fat->arena) : NULL, .code_only = i > 0};
         done = build_open_variant(&fat->builds[i], path, &fat->options[i], variant, diags);
         fat->count += done;

@@ -186,8 +186,11 @@ void pass_options_add(Options *options, BuildOptions *build) {
 }
 
 void cache_options_add(Options *options, BuildOptions *build) {
-    option_add(options, "--cache-size", OPTION_SIZE, &build->cache_size, "SIZE", "bound of the cache of code and packed weights (20G)");
+    option_add(options, "--cache-size", OPTION_SIZE, &build->cache_size, "SIZE", "bound of the cache of code, packed weights and what was calibrated (20G)");
     option_add(options, "--no-cache", OPTION_FLAG, &build->no_cache, NULL, "neither read nor write the cache");
+}
+
+void reference_option_add(Options *options, BuildOptions *build) {
     option_add(options, "--reference", OPTION_FLAG, &build->reference, NULL,
                "run the reference interpreter instead: slow, the oracle of compiled code");
 }

@@ -23,6 +23,7 @@ int run_command_line(const Command *command, int argc, char **argv, bool bench) 
     Options options = {.command = command, .run = &run, .arguments = &path, .argument_room = 1, .argument_least = 1};
     build_options_add(&options, &build);
     cache_options_add(&options, &build);
+    reference_option_add(&options, &build);
     int code = options_parse(&options, argc, argv);
     tn_failure failure = {0};
     if (code < 0 && tn_options_check(&run, &failure)) code = usage_error(command, "%s", failure.text);

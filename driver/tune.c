@@ -430,7 +430,6 @@ static int run(const Command *command, int argc, char **argv) {
     cache_options_add(&options, &t.options);
     int code = options_parse(&options, argc, argv);
     if (code >= 0) return code;
-    if (t.options.reference) return usage_error(command, "--reference has no schedules");
     return tune(&t);
 }
 

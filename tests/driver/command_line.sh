@@ -55,6 +55,8 @@ expect 2 "--budget-bits is a number greater than 0, not 'few'" run "$folder/abse
 expect 2 "--budget-kl and --budget-bits: one of them" run "$folder/absent.yaml" --quant auto --budget-kl 0.1 --budget-bits 5 -p x
 expect 2 "chooses what --bits says already" run "$folder/absent.yaml" --quant auto --budget-kl 0.1 --bits a=4 -p x
 expect 2 "none is given" run "$folder/absent.yaml" --bits a=4 -p x
+expect 0 "--no-cache" compile --help
+expect 2 "unknown option --reference" tune model.yaml --reference
 expect 2 "there is no KV cache format 'i8'" run "$folder/absent.yaml" --kv i8 -p x
 expect 2 "did you mean 'fuse'?" bench "$folder/absent.yaml" --passes fus
 expect 2 "did you mean 'fuse'?" check "$folder/absent.yaml" --skip-pass fus
