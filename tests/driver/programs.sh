@@ -58,8 +58,8 @@ rm -rf "$cache"
 # ---- the reference interpreter is near; eval says how near
 must reference "$TENON" run toy.yaml --reference --tokens 1,2,3 -n 5 --logits reference.npy && same said cold.txt reference
 near cold.npy reference.npy reference
-must quant "$TENON" run toy.yaml --quant w8a8 --reference --tokens 1,2,3 --tokens 5,6 -n 0 --logits quant-reference.npy &&
-    must quant "$TENON" run toy.yaml --quant w8a8 --tokens 1,2,3 --tokens 5,6 -n 0 --logits quant.npy && near quant.npy quant-reference.npy quant
+must quant "$TENON" run toy.yaml --quant w8a8 --kv f32 --reference --tokens 1,2,3 --tokens 5,6 -n 0 --logits quant-reference.npy &&
+    must quant "$TENON" run toy.yaml --quant w8a8 --kv f32 --tokens 1,2,3 --tokens 5,6 -n 0 --logits quant.npy && near quant.npy quant-reference.npy quant
 
 # ---- every form gives the same bits
 must exe "$TENON" compile toy.yaml -o toy && must exe ./toy --tokens 1,2,3 -n 0 --logits exe.npy && same exe.npy cold.npy exe
