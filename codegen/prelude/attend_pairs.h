@@ -100,16 +100,26 @@ TN_INLINE void tn_kv_pairs(float *acc, long ldacc, const tn_u16 *x, long ldx, in
 }
 #endif
 
-// `heads` queries of n floats each, times scale, as rows of ld: bf16 rounded to nearest even, and zeros.
+// The upper halves of 32 lanes, in order.
+typedef tn_u16 tn_h32 __attribute__((vector_size(64)));
+typedef tn_u16 tn_h32u __attribute__((vector_size(64), aligned(1), may_alias));
+TN_INLINE tn_h32 tn_upper_halves(tn_u a, tn_u b) {
+    return __builtin_shufflevector((tn_h32)a, (tn_h32)b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31, 33, 35, 37, 39, 41, 43, 45, 47, 49, 51, 53, 55, 57, 59, 61, 63);
+}
+// `heads` queries of n floats each, times scale, as rows of ld: bf16 rounded to nearest even, and zeros. The product has made NaNs quiet: their upper
+// halves are NaNs too.
 TN_INLINE void tn_pairs_queries(tn_u16 *to, long ld, const float *q, int heads, int n, float scale) {
-    for (int h = 0; h < heads; h++, to += ld, q += n) {
-        for (int i = 0; i < n; i += 16) {
-            const tn_u bits = tn_bf16_bits((n - i < 16 ? tn_load_n(q + i, n - i) : tn_load(q + i)) * tn_splat(scale));
-            if (i + 16 <= ld) *(tn_h16u *)(to + i) = __builtin_convertvector(bits, tn_h16u);
-            else for (int l = 0; l < ld - i; l++) to[i + l] = (tn_u16)bits[l];
+    for (int h = 0; h < heads; h++, to += ld, q += n)
+        for (int i = 0; i < ld; i += 32) {
+            tn_u bits[2];
+            TN_UNROLL for (int v = 0; v < 2; v++) {
+                const int left = n - i - 16 * v;
+                bits[v] = (tn_u)tn_round_bf16((left >= 16 ? tn_load(q + i + 16 * v) : left > 0 ? tn_load_n(q + i + 16 * v, left) : tn_splat(0)) * tn_splat(scale));
+            }
+            const tn_h32 both = tn_upper_halves(bits[0], bits[1]);
+            if (i + 32 <= ld) *(tn_h32u *)(to + i) = both;
+            else for (int l = 0; l < ld - i; l++) to[i + l] = both[l];
         }
-        for (int i = (n + 15) / 16 * 16; i < ld; i++) to[i] = 0;
-    }
 }
 
 // Some rows of a run that meet a chunk together: of its 256 positions the rows see some within lo … hi, which low … high is in whole steps of
@@ -167,12 +177,6 @@ TN_INLINE tn_v tn_exp_weight(tn_v z) {
     const tn_v t = tn_fma16(x, log2e, magic), f = tn_fma16(x, log2e, magic - t);
     const tn_v p = tn_fma16(tn_fma16(tn_fma16(tn_splat(0.05500861f), f, tn_splat(0.24221101f)), f, tn_splat(0.69328297f)), f, tn_splat(1.0f));
     return p * tn_float((tn_i)(((tn_u)t << 23) + 0x3f800000u));
-}
-// The upper halves of 32 lanes, in order.
-typedef tn_u16 tn_h32 __attribute__((vector_size(64)));
-typedef tn_u16 tn_h32u __attribute__((vector_size(64), aligned(1), may_alias));
-TN_INLINE tn_h32 tn_upper_halves(tn_u a, tn_u b) {
-    return __builtin_shufflevector((tn_h32)a, (tn_h32)b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31, 33, 35, 37, 39, 41, 43, 45, 47, 49, 51, 53, 55, 57, 59, 61, 63);
 }
 TN_INLINE tn_v tn_seen_scores(const float *scores, int i, int from, int to) {
     const tn_v s = tn_load(scores + i);
