@@ -51,6 +51,10 @@ kl() { tenon eval wide.yaml --text text.txt --limit 500 --against-quant as-store
 plain=$(kl --quant w4a16) better=$(kl --quant w4a16 --calibrate text.txt)
 python3 -c "import sys; sys.exit(not $better < $plain)" || fail "KL $better with calibration, $plain without"
 
+# the base's cache keeps floats, so that what --kv costs is seen
+coarse=$(kl --kv int8) floats=$(kl --kv f32)
+python3 -c "import sys; sys.exit(not $coarse > $floats == 0)" || fail "KL $coarse with a cache of int8, $floats with one of floats"
+
 # auto: what was chosen is said and kept; a budget in bits is kept to
 must "auto" tenon run wide.yaml --quant auto --budget-bits 6.5 --calibrate text.txt --tokens 1,2,3 -n 0
 grep -q 'bits a weight; expected KL .*; measured on' said || fail "auto does not say what it chose"
