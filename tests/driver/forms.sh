@@ -24,6 +24,7 @@ if command -v aarch64-linux-gnu-gcc >/dev/null && command -v qemu-aarch64 >/dev/
         must "$target" env PATH="$PWD/cross:$PATH" "$TENON" compile toy.yaml -o "arm-$target" --target $target &&
             must "$target" qemu-aarch64 "./arm-$target" --tokens 1,2,3 -n 0 --threads 2 --logits "arm-$target.npy" &&
             near "arm-$target.npy" reference.npy "$target"
+        [ $target = armv8-a ] || continue   # the same C but for the processor's name
         must "$target c" "$TENON" compile toy.yaml -o arm.c --target $target
         line=$(sed -n '3s|^// *||p' arm.c)
         must "$target c" env PATH="$PWD/cross:$PATH" sh -c "${line/ -O2 / -O2 -static -idirafter \/usr\/include }" &&
