@@ -201,13 +201,22 @@ static void choose_schedule(Kernel *k, const Node *anchor, const Linear *l) {
     else k->tuned = k->book && k->book->find(k->book->from, &key, &k->schedule);
 }
 
+// Blocks of rows: few, since each reads all weights; but few panels make more of them, so that every thread gets its share. Matrix tiles want many rows.
+static const char *row_blocks(const Kernel *k, long long columns, const char *a) {
+    enum { WANTED_TASKS = 32, LEAST_CODES = 24, LEAST_FLOATS = 48 };   // rows that are worth opening a panel for
+    int rows = k->schedule.row_block, least = k->schedule_key.x_group < 0 ? LEAST_FLOATS : LEAST_CODES;
+    long long wanted = k->target->tile_i8 ? 1 : (WANTED_TASKS + columns - 1) / columns;
+    return wanted == 1 ? arena_printf(k->arena, "(%srows + %d) / %d", a, rows - 1, rows) : arena_printf(k->arena, "tn_row_blocks(%srows, %d, %d, %lld)", a, rows, least, wanted);
+}
+
 // The order of tasks: a group of panels goes through all blocks of rows, then the next group. Blocks are of equal size, so that shares of the tasks
 // are of equal work.
 static void print_tasks(Kernel *k, const Linear *l, int64_t panels, Text *decode) {
     int rows = k->schedule.row_block, unit = k->target->tile_i8 && rows % TILE_ROWS == 0 ? TILE_ROWS : 1;
     long long columns = (long long)(panels * l->heads), group = k->schedule.panels && k->schedule.panels < columns ? k->schedule.panels : columns;
-    k->tasks = arena_printf(k->arena, "((a.rows + %d) / %d * %lldL)", rows - 1, rows, columns);
-    text_printf(decode, "        const long row_blocks = (a->rows + %d) / %d, rows_each = (a->rows + row_blocks * %d - 1) / (row_blocks * %d) * %d;\n", rows - 1, rows, unit, unit, unit);
+    k->row_blocks = row_blocks(k, columns, "a.");
+    k->tasks = arena_printf(k->arena, "(%s * %lldL)", k->row_blocks, columns);
+    text_printf(decode, "        const long row_blocks = %s, rows_each = (a->rows + row_blocks * %d - 1) / (row_blocks * %d) * %d;\n", row_blocks(k, columns, "a->"), unit, unit, unit);
     if (group == columns) text_printf(decode, "        const long column = task %% %lld, row = task / %lld * rows_each;\n", columns, columns);
     else {
         text_printf(decode, "        const long first_column = task / (%lld * row_blocks) * %lld, columns_wide = %lld - first_column < %lld ? %lld - first_column : %lld, within = task - first_column * row_blocks;\n",
@@ -217,7 +226,7 @@ static void print_tasks(Kernel *k, const Linear *l, int64_t panels, Text *decode
     if (l->heads > 1) text_printf(decode, "        const long panel = column %% %lld, head = column / %lld;\n", (long long)panels, (long long)panels);
     else text_puts(decode, "        const long panel = column;\n");
     text_puts(decode, "        const int rows = (int)(a->rows - row < rows_each ? a->rows - row : rows_each);\n");
-    if (unit > 1) text_puts(decode, "        if (rows <= 0) continue;\n");
+    if (unit > 1 || strstr(k->row_blocks, "tn_row_blocks")) text_puts(decode, "        if (rows <= 0) continue;\n");   // the last block, after others that are rounded up
 }
 
 bool build_linear(Kernel *k, Diags *diags) {

@@ -104,6 +104,7 @@ typedef struct Kernel {
     int variable_count, variable_capacity; Variable *variables;
     int stmt_count, stmt_capacity; Stmt *stmts;
     const char *tasks;         // C expression over a->rows: how many tasks
+    const char *row_blocks;    // of a linear kernel: C expression over a.rows: blocks of rows, each with every panel
     const char *decode;        // C statements from `task` to the program's outer variables
     const char *constants;     // file-scope constants (frequency tables)
     double weight_bytes, operations;   // a call; a token

@@ -103,9 +103,8 @@ static void order(Step *s, const Node *node) {
 static const char *task_cost(const Step *s, const FuncPlan *f) {
     const ScheduleKey *key = &f->kernel->schedule_key;
     if (!key->shape) return NULL;
-    int block = f->kernel->schedule.row_block;
     long long panels = (key->outputs + PANEL_WIDTH - 1) / PANEL_WIDTH, bytes = (long long)f->kernel->weight_bytes / panels, row = key->products * key->k * (key->x_group < 0 ? 24 : 8);
-    return arena_printf(s->plan->arena, "(%lldL + (a.rows < %d ? a.rows : %d) * %lldL)", bytes / 64 + 1, block, block, row / 64 + 1);
+    return arena_printf(s->plan->arena, "(%lldL + a.rows * %lldL / (a.rows ? %s : 1))", bytes / 64 + 1, row / 64 + 1, f->kernel->row_blocks);
 }
 
 // Products that wait for nothing of each other, such as those of q, k and v, divide the sum of their work, so that no thread gets the odd panel of each.

@@ -164,6 +164,11 @@ TN_NOINLINE void tn_hadamard_row(float *to, const float *x, int n, int block, fl
             }
     for (int i = 0; i < n; i++) to[i] *= norm;
 }
+// Into how many blocks a product's rows go: of at most `block` rows, and of no fewer than `least` when there are more, so that `wanted` tasks find a thread.
+TN_INLINE long tn_row_blocks(long rows, long block, long least, long wanted) {
+    const long needed = (rows + block - 1) / block, most = rows / least < wanted ? rows / least : wanted;
+    return needed > most ? needed : most;
+}
 // A thread's share of n tasks: a contiguous range.
 TN_INLINE void tn_share(const tn_worker *w, long n, long *first, long *last) {
     *first = n * w->index / w->count;
