@@ -17,7 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define HEADER "tenon calibration 1\n"
+#define HEADER "tenon calibration 2\n"
 enum { HEADER_BYTES = 64, CHUNK_ROWS = 64 };
 static const uint64_t moments_budget = (uint64_t)1 << 30;
 

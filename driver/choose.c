@@ -3,7 +3,8 @@
 // What each costs at each format is measured (sensitivity.h). All start at the coarsest; then the finer format that saves most divergence for the
 // bytes it takes is given, again and again, until the budget of bytes is spent or the divergence expected, a sum over matrices, is within the budget.
 // The whole is measured at the end, as it will run; where a budget of divergence was missed, the choice is made again with the expectation put right.
-// Layers that came to agree share a block (passes/split.c). The choice is kept in the cache, in the words of --bits.
+// Layers that came to agree share a block (passes/split.c). The choice is kept in the cache, in the words of --bits, and so is what was measured: another
+// budget takes a moment.
 #include "driver/choose.h"
 #include "driver/manifest.h"
 #include "driver/sensitivity.h"
@@ -186,25 +187,45 @@ static bool read_budget(const char *text, const char *option, double *value, Dia
     return diag_error(diags, NOWHERE, "%s is a number greater than 0, not '%s'", option, text), false;
 }
 
-static char *cached_choice(const Build *build, const char *path, const Cache *cache) {
+// `budget`: of the choice; without, of what was measured, which serves all budgets.
+static char *cached_name(const Build *build, const char *path, const Cache *cache, bool budget) {
     const BuildOptions *o = build->options;
     Text key = {0};
-    text_printf(&key, "tenon choice 2\n%s %s %s %d\n", o->budget_bits ? o->budget_bits : "", o->budget_kl ? o->budget_kl : "",
-                o->activation_group ? o->activation_group : "", o->symmetric);
+    text_printf(&key, "tenon %s 3\n%s %d\n", budget ? "choice" : "sensitivity", o->activation_group ? o->activation_group : "", o->symmetric);
+    if (budget) text_printf(&key, "%s %s\n", o->budget_bits ? o->budget_bits : "", o->budget_kl ? o->budget_kl : "");
     bool done = manifest_files(path, build->model, &key) && calibration_key(o, &key);
-    char *name = done ? cache_name(cache, 'a', cache_key(&key), ".choice") : NULL;
+    char *name = done ? cache_name(cache, budget ? 'a' : 's', cache_key(&key), budget ? ".choice" : ".sensitivity") : NULL;
     text_free(&key);
     return name;
 }
 
-static bool choose(Sensitivity *s, Text *out, Diags *diags) {
+static bool read_cached(const char *name, Text *text) {
+    Diags *quiet = diags_new();
+    bool done = name && cache_touch(name) && read_text(name, text, quiet) && strchr(text->data, '\n');
+    diags_free(quiet);
+    return done;
+}
+
+static void write_cached(const char *name, const Text *text) {
+    Diags *quiet = diags_new();
+    if (name) write_file(name, text->data, text->length, quiet);
+    diags_free(quiet);
+}
+
+static bool choose(Sensitivity *s, const char *measured, Text *out, Diags *diags) {
     Budget budget = {0, default_budget_kl};
     double distance = 0, asked;
     if (s->options->budget_bits && s->options->budget_kl) return diag_error(diags, NOWHERE, "--budget-bits and --budget-kl: one of them"), false;
     if (!read_budget(s->options->budget_bits, "--budget-bits", &budget.bits, diags) || !read_budget(s->options->budget_kl, "--budget-kl", &budget.kl, diags))
         return false;
     asked = budget.kl;
-    if (!sensitivity_measure(s, diags)) return false;
+    Text known = {0};
+    bool have = read_cached(measured, &known);
+    bool done = sensitivity_measure(s, have ? known.data : NULL, diags);
+    known.length = 0;
+    if (done && !have) sensitivity_write(s, &known), write_cached(measured, &known);
+    text_free(&known);
+    if (!done) return false;
     for (int i = 0; i <= MOST_REPAIRS; i++) {
         spend(s, &budget);
         if (s->probe && !measure(s, &distance, diags)) return false;
@@ -225,19 +246,15 @@ bool build_choose(Build *build, const char *path, Diags *diags) {
     Cache cache = {0};
     char why[300];
     bool cached = o->cache_size && !o->no_cache && cache_open(&cache, o->cache_size, why, sizeof why);
-    char *name = cached ? cached_choice(build, path, &cache) : NULL;
+    char *name = cached ? cached_name(build, path, &cache, true) : NULL, *measured = cached ? cached_name(build, path, &cache, false) : NULL;
     Text text = {0};
-    Diags *quiet = diags_new();
-    bool done = name && cache_touch(name) && read_text(name, &text, quiet) && strchr(text.data, '\n');
-    diags_free(quiet);
+    bool done = read_cached(name, &text);
     if (!done) {
         Sensitivity s = {.path = path, .options = o, .arena = build->arena};
         text.length = 0;
-        done = choose(&s, &text, diags);
+        done = choose(&s, measured, &text, diags);
         sensitivity_close(&s);
-        quiet = diags_new();
-        if (done && name) write_file(name, text.data, text.length, quiet);
-        diags_free(quiet);
+        if (done) write_cached(name, &text);
     }
     if (done) {
         size_t line = strcspn(text.data, "\n");
@@ -247,7 +264,7 @@ bool build_choose(Build *build, const char *path, Diags *diags) {
         if (isatty(2) || !build->variant.code_only) fprintf(stderr, "%s", text.data + line + 1);
     }
     text_free(&text);
-    free(name);
+    free(name), free(measured);
     if (cached) cache_close(&cache);
     return done;
 }

@@ -62,6 +62,16 @@ static int *find_arrays(const Sensitivity *s) {
     return leader;
 }
 
+static void find_kept(Sensitivity *s) {
+    const Module *module = s->build.model->module;
+    for (int w = 0; w < module->weight_count; w++) {
+        const Weight *weight = module->weights[w];
+        if (weight->type.rank < 2 || calibrated(weight)) continue;
+        s->kept_elements += (double)type_row_elements(&weight->type);
+        s->kept_bytes += bytes_as(weight->quantize_to == DT_COUNT ? weight->type.dtype : weight->quantize_to, &weight->type);
+    }
+}
+
 static void find_units(Sensitivity *s) {
     const Module *module = s->build.model->module;
     const int *leader = find_arrays(s), *of = s->calibration.of;
@@ -70,12 +80,7 @@ static void find_units(Sensitivity *s) {
     for (int w = 0; w < module->weight_count; w++) {
         const Weight *weight = module->weights[w];
         unit[w] = -1;
-        if (weight->type.rank < 2) continue;
-        if (!calibrated(weight)) {
-            s->kept_elements += (double)type_row_elements(&weight->type);
-            s->kept_bytes += bytes_as(weight->quantize_to == DT_COUNT ? weight->type.dtype : weight->quantize_to, &weight->type);
-            continue;
-        }
+        if (!calibrated(weight)) continue;
         for (int v = 0; v < w && unit[w] < 0; v++) {
             bool together = of[v] >= 0 && of[v] == of[w] && type_row_elements(&module->weights[v]->type) == type_row_elements(&weight->type);
             if (unit[v] >= 0 && (leader[v] == leader[w] || together)) unit[w] = unit[v];
@@ -325,9 +330,57 @@ static bool prepare(Sensitivity *s, Diags *diags) {
     return calibration_text_of(s->options, &c->text, diags);
 }
 
-bool sensitivity_measure(Sensitivity *s, Diags *diags) {
+// ---- kept between budgets ----------------------------------------------------------------------------------------------------------------------
+
+// A line a unit: its weights' ids, then probe, cost and errors.
+void sensitivity_write(const Sensitivity *s, Text *out) {
+    for (int u = 0; u < s->unit_count; u++) {
+        const Unit *unit = &s->units[u];
+        text_printf(out, "%d", unit->count);
+        for (int i = 0; i < unit->count; i++) text_printf(out, " %d", unit->weights[i]);
+        text_printf(out, " %d %.17g", unit->probe, unit->cost);
+        for (int f = 0; f < FORMATS; f++) text_printf(out, " %.17g", unit->error[f]);
+        text_puts(out, "\n");
+    }
+}
+
+static bool next_number(const char **at, double *value) {
+    char *end;
+    *value = strtod(*at, &end);
+    if (end == *at || !(fabs(*value) < 1e300)) return false;
+    return *at = end, true;
+}
+
+static bool read_unit(Sensitivity *s, const char **at, bool *seen) {
+    const Module *module = s->build.model->module;
+    Unit *unit = &s->units[s->unit_count++];
+    double count, id, probe;
+    if (!next_number(at, &count) || count < 1 || count > module->weight_count) return false;
+    for (int i = 0; i < (int)count; i++) {
+        if (!next_number(at, &id) || id < 0 || id >= module->weight_count || seen[(int)id] || !calibrated(module->weights[(int)id])) return false;
+        seen[(int)id] = true;
+        add_member(s, unit, module->weights[(int)id]);
+    }
+    bool done = next_number(at, &probe) && probe == unit->probe && next_number(at, &unit->cost);
+    for (int f = 0; f < FORMATS && done; f++) done = next_number(at, &unit->error[f]);
+    return done;
+}
+
+static bool read_units(Sensitivity *s, const char *text) {
+    const Module *module = s->build.model->module;
+    bool *seen = ARENA_ARRAY(s->arena, bool, module->weight_count + 1), whole = true;
+    s->units = ARENA_ARRAY(s->arena, Unit, module->weight_count + 1);
+    while (*(text += strspn(text, "\n ")))
+        if (s->unit_count == module->weight_count || !read_unit(s, &text, seen)) return s->unit_count = 0, false;
+    for (int w = 0; w < module->weight_count; w++) whole &= seen[w] || !calibrated(module->weights[w]);
+    return whole ? true : (s->unit_count = 0, false);
+}
+
+bool sensitivity_measure(Sensitivity *s, const char *known, Diags *diags) {
     if (!prepare(s, diags)) return false;
+    find_kept(s);
     bool text = s->build.model->tokenizer_path != NULL, wanted = s->options->calibrate != NULL;
+    if (known && read_units(s, known)) return !text || probe_open(s, diags);
     Diags *quiet = diags_new();
     CalibrationRun *run = calibration_run_open(&s->calibration, wanted ? diags : quiet);   // says what shares its x, too
     diags_free(quiet);

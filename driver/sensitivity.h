@@ -42,8 +42,10 @@ typedef struct {
     int done;
 } Sensitivity;
 
-// Fills in everything, from path, options and arena. With --calibrate matrices are rounded by GPTQ, else plainly. False with errors.
-bool sensitivity_measure(Sensitivity *s, Diags *diags);
+// Fills in everything, from path, options and arena. With --calibrate matrices are rounded by GPTQ, else plainly. `known`: what sensitivity_write
+// wrote for the same model, text and rounding, so that only the probe is opened; or NULL. False with errors.
+bool sensitivity_measure(Sensitivity *s, const char *known, Diags *diags);
+void sensitivity_write(const Sensitivity *s, Text *out);
 // The distance of another program of the model from the probe's, on its tokens: a mean over rows.
 bool sensitivity_distance(const Sensitivity *s, tn_engine *engine, double *distance, Diags *diags);
 double unit_cost(const Unit *unit, int format);
