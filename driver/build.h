@@ -26,6 +26,7 @@ typedef struct {
     BlobPart parts[3];
     int part_count;
     BuildOptions chosen; // --quant auto: options with what was chosen
+    const char *chosen_table; // … as it was printed; else NULL
     void *calibrated; // what calibration rounded: mapped
     uint64_t calibrated_bytes;
     Progress *progress; // shown while weights are packed; may be NULL

@@ -260,8 +260,9 @@ bool build_choose(Build *build, const char *path, Diags *diags) {
         size_t line = strcspn(text.data, "\n");
         build->chosen = *o;
         build->chosen.bits = arena_strndup(build->arena, text.data, line);
+        build->chosen_table = arena_strdup(build->arena, text.data + line + 1);
         build->options = &build->chosen;
-        if (isatty(2) || !build->variant.code_only) fprintf(stderr, "%s", text.data + line + 1);
+        if (isatty(2) || !build->variant.code_only) fprintf(stderr, "%s", build->chosen_table);
     }
     text_free(&text);
     free(name), free(measured);

@@ -177,6 +177,11 @@ void explain_weights(Explain *e) {
     if (calibrated)
         text_puts(e->out, "<p class=\"note\">Calibrated weights were scaled, rotated or rounded for the least error of their layer’s output, so that the error of their values, "
                           "which stands here, is not what was made small.</p>\n");
+    if (e->build->chosen_table) {
+        text_puts(e->out, "<p class=\"note\">Formats were chosen by what each matrix alone costs at the model’s output:</p>\n<pre>");
+        html_text(e->out, e->build->chosen_table);
+        text_puts(e->out, "</pre>\n");
+    }
     put_families(e, order, m->weight_count);
     put_all(e, rows, m->weight_count);
     section_end(e);
