@@ -38,6 +38,13 @@ static int add_build_id(struct dl_phdr_info *info, size_t size, void *to) {
     return 1; // the first object is the program itself
 }
 
+// Another tenon may pack, round and choose otherwise.
+static void add_tenon(Text *text) {
+    text_puts(text, "tenon " TENON_VERSION " ");
+    dl_iterate_phdr(add_build_id, text);
+    text_puts(text, "\n");
+}
+
 static bool add_identity(Text *text, const char *path) {
     struct stat info;
     if (strchr(path, '\n') || stat(path, &info) != 0) return false;
@@ -49,9 +56,8 @@ static bool add_identity(Text *text, const char *path) {
 bool manifest_key(const char *path, const Target *target, const BuildOptions *options, Text *key) {
     char full[PATH_MAX], library[PATH_MAX + 64];
     if (!realpath(path, full) || strchr(full, '\n')) return false;
-    text_puts(key, "tenon " TENON_VERSION " ");
-    dl_iterate_phdr(add_build_id, key);
-    text_printf(key, "\nabi %d\nmodel %s\ntarget %s\n", TN_ABI, full, target->name);
+    add_tenon(key);
+    text_printf(key, "abi %d\nmodel %s\ntarget %s\n", TN_ABI, full, target->name);
     text_printf(key, "kv %s\n", options->kv ? options->kv : "-");
     text_printf(key, "quant %s\npasses %s\nskip %s\n", options->quantize ? options->quantize : "", options->passes ? options->passes : "",
                 options->skip ? options->skip : "");
@@ -129,6 +135,7 @@ bool manifest_files(const char *path, const Model *model, Text *files) {
     char full[PATH_MAX];
     struct stat info;
     if (!realpath(path, full) || stat(full, &info) != 0) return false;
+    add_tenon(files);
     if (!(S_ISDIR(info.st_mode) ? add_folder(files, full, NULL) : add_description(files, full))) return false;
     if (model->weights && !add_weight_files(files, model->weights)) return false;
     char tokenizer[PATH_MAX];
@@ -151,9 +158,14 @@ static const char *after(const char *line, const char *word) {
     return strncmp(line, word, length) == 0 ? line + length : NULL;
 }
 
-// The file of this line is still what the line says. The line is made again and compared.
+// The file of this line, or this tenon, is still what the line says. The line is made again and compared.
 static bool still(const char *line) {
     const char *path = line;
+    Text own = {0};
+    add_tenon(&own);
+    bool tenon = strncmp(own.data, line, own.length - 1) == 0 && !line[own.length - 1];
+    text_free(&own);
+    if (tenon) return true;
     for (int spaces = after(line, "text ") ? 2 : 5; spaces > 0 && path; spaces--) path = (path = strchr(path, ' ')) ? path + 1 : NULL;
     if (!path) return false;
     Text now = {0};
