@@ -7,7 +7,7 @@
 // Defaults, by KL divergence from float32 on SmolLM2 135M and Gemma 3 270M (prose; weights int8 with a scale an output): codes of x with a scale a
 // row cost 0.028 and 0.033, in groups of 32 0.005, a row of the rotated x 0.0034 and 0.0029: as Q8_0 weights and groups of 32 do (0.0029, 0.0024), in
 // one exact sum over all of K. Weights that keep their own codes cannot be rotated: x in groups of 32 costs 0.002 there. Four-bit weights want a
-// minimum and groups: symmetric ones double the error; and the tables at both ends keep eight.
+// minimum and groups: symmetric ones double the error; the tables at both ends keep eight, and so do keys and values that heads share.
 #include "passes/recipe.h"
 #include "ir/dequant.h"
 
@@ -216,15 +216,28 @@ static const Value *output_matrix(const Module *module) {
     return linear ? value->node->operands[1] : NULL;
 }
 
-// Where matrices get four bits, the table of tokens and the one that makes logits get eight: an error there is the output's own.
-static void spare_tables(Classes *classes) {
+static void spare(Classes *classes, const Value *weight) { classes->classes[bindings_class(classes->bindings, weight)].bits = 8; }
+
+// The matrix behind keys or values, through what is done to each head.
+static void spare_behind(Classes *classes, const Value *value) {
+    while (value && value->kind == VALUE_RESULT && op_is(value->node, SHAPE | ROWWISE) && value->node->operand_count) value = value->node->operands[0];
+    if (!value || value->kind != VALUE_RESULT || value->node->op != OP_LINEAR) return;
+    if (value_is_weight(value->node->operands[1])) spare(classes, value->node->operands[1]);
+}
+
+// Where matrices get four bits, the table of tokens and the one that makes logits get eight: an error there is the output's own. So do those that make
+// keys and values which several heads share: small, and many read their error.
+static void spare_some(Classes *classes) {
     const Module *module = classes->module;
     const Value *output = output_matrix(module);
-    if (output) classes->classes[bindings_class(classes->bindings, output)].bits = 8;
+    if (output) spare(classes, output);
     for (int f = 0; f < module->func_count; f++)
         for (int i = 0; i < module->funcs[f]->node_count; i++) {
             const Node *node = module->funcs[f]->nodes[i];
-            if (node->op == OP_EMBEDDING && value_is_weight(node->operands[1])) classes->classes[bindings_class(classes->bindings, node->operands[1])].bits = 8;
+            if (node->op == OP_EMBEDDING && value_is_weight(node->operands[1])) spare(classes, node->operands[1]);
+            if (node->op != OP_ATTENTION || node->operands[0]->type.dims[1] <= node->operands[1]->type.dims[1]) continue;
+            spare_behind(classes, node->operands[1]);
+            spare_behind(classes, node->operands[2]);
         }
 }
 
@@ -232,7 +245,7 @@ static void choose_bits(Classes *classes) {
     const Module *module = classes->module;
     bool *named = ARENA_ARRAY(classes->scratch, bool, bindings_limit(classes->bindings));
     for (int c = 0; c < bindings_limit(classes->bindings); c++) classes->classes[c].bits = classes->recipe->row->bits, classes->classes[c].group = -1;
-    if (classes->recipe->row->bits == 4) spare_tables(classes);
+    if (classes->recipe->row->bits == 4) spare_some(classes);
     for (int w = 0; w < module->weight_count; w++) {
         int c = bindings_weight(classes->bindings, module->weights[w]);
         Class *class = &classes->classes[c];
