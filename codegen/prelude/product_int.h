@@ -237,10 +237,16 @@ TN_INLINE void tn_codes_finish(tn_codes f, float *acc, long ldacc, const tn_code
             tn_store(to, tn_codes_end(f, tn_codes_group(f) ? tn_load(to) : tn_from_int(tn_load_i((const int *)(const void *)to)), x, r, w, v));
         }
 }
+// Are 4-bit codes opened beforehand for so many rows? Not where logic runs beside dot products (Zen 4): opening them on the way is free there.
+#if defined(__AVX512BF16__) && !defined(__AMX_INT8__)
+#define TN_OPENS(rows) 0
+#else
+#define TN_OPENS(rows) ((rows) >= 24)
+#endif
 // acc[row][output] of `rows` rows with one panel. A block of k at a time, so that its weights stay in a near cache for all rows.
 TN_INLINE void tn_codes_product(tn_codes f, float *acc, long ldacc, tn_code_rows x, int rows, const tn_u8 *w, int k, long ahead) {
-    enum { K_BLOCK = 1024, K_OPEN = 256, OPEN_ROWS = 24 };
-    const int g = tn_codes_group(f), opens = f.bits == 4 && rows >= OPEN_ROWS && g <= K_OPEN, most = opens ? K_OPEN : K_BLOCK;
+    enum { K_BLOCK = 1024, K_OPEN = 256 };
+    const int g = tn_codes_group(f), opens = f.bits == 4 && TN_OPENS(rows) && g <= K_OPEN, most = opens ? K_OPEN : K_BLOCK;
 #ifdef TN_FLOATS_STAY
     const int groups = g && most / g > TN_BLOCK_GROUPS ? TN_BLOCK_GROUPS : g && g < most ? most / g : 1, block = g ? groups * g : most;
 #else
