@@ -71,8 +71,8 @@ static void add_values(const Attend *a, Index row, const char *rows, const char 
 
 void product_print_kv(int storage, int vectors, Text *out) {
     if (storage == KV_PAIRS) {
-        text_printf(out, "TN_NOINLINE void product_kv_pairs_v%d(float *acc, long ldacc, const tn_u16 *x, long ldx, int rows, const int *w, long ldw, int first, int last, int accumulate) {\n"
-                         "    tn_kv_pairs(acc, ldacc, x, ldx, rows, w, ldw, first, last, accumulate, %d);\n}\n", vectors, vectors);
+        text_printf(out, "TN_NOINLINE void product_kv_pairs_v%d(float *acc, long ldacc, const tn_u16 *x, long ldx, int rows, const int *w, long ldw, int first, int last, int accumulate, long ahead) {\n"
+                         "    tn_kv_pairs(acc, ldacc, x, ldx, rows, w, ldw, first, last, accumulate, ahead, %d);\n}\n", vectors, vectors);
         return;
     }
     static const char *const names[] = {"f32", "f16", "bf16", "i8"}, *const constants[] = {"TN_KV_F32", "TN_KV_F16", "TN_KV_BF16", "TN_KV_I8"};
@@ -206,7 +206,7 @@ static void score_strip(const Attend *a) {
     block_loop(a);
     kernel_call(k, "(void)values");
     multiply_pairs(a, arena_printf(k->arena, "scores + block %% %d * %d", CHUNK / KV_BLOCK, KV_BLOCK), arena_printf(k->arena, "%d, queries + s.first * %d, %d", CHUNK, a->group * width, width),
-                   "rows", "keys", KV_BLOCK, arena_printf(k->arena, "0, %d", even_dims(a) / 2), "0");
+                   "rows", "keys", KV_BLOCK, arena_printf(k->arena, "0, %d", even_dims(a) / 2), arena_printf(k->arena, "0, %d", KV_BLOCK * even_dims(a) / 2));
     kernel_end(k);
 }
 
@@ -235,7 +235,7 @@ static void value_strip(const Attend *a) {
     kernel_call(k, "const tn_u8 *w = values");
     kernel_call(k, "if (b.wild) w = (const tn_u8 *)tn_kv_tame(tame, (const tn_u16 *)values, %d, b, tn_in_block(tn_seen_from(a, t, %d), block), tn_in_block(tn_seen_to(a, t, %s), block))", a->v_padded, a->window, a->sees);
     multiply_pairs(a, arena_printf(k->arena, "acc + q * %d", a->v_padded), arena_printf(k->arena, "%d, weights + q * %d + block %% %d * %d, %d", a->v_padded, CHUNK, CHUNK / KV_BLOCK, KV_BLOCK, CHUNK),
-                   "each", "w", a->v_padded, "b.first, b.last", "block > s.first_block");
+                   "each", "w", a->v_padded, "b.first, b.last", "block > s.first_block, 0");
     kernel_end(k);
     kernel_call(k, "if (b.wild) tn_pairs_shape(16)");
     kernel_end(k);

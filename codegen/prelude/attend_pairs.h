@@ -6,7 +6,8 @@
 #if defined(TN_HAVE_TILES) || defined(TN_HAVE_DOT_BF16)
 typedef tn_u32 tn_kv_pair __attribute__((aligned(1), may_alias));
 
-// acc[row][16 · vectors] (+)= Σ x[row][pair] · w[pair][column] over the pairs first … last; w's rows are `ldw` pairs. Tiles want first to be a multiple
+// acc[row][16 · vectors] (+)= Σ x[row][pair] · w[pair][column] over the pairs first … last; w's rows are `ldw` pairs. `ahead` of w few rows ask for
+// memory: the values of a block while its keys are read. Tiles want first to be a multiple
 // of 16, room for a multiple of 16 rows, and x filled up with zeros behind an uneven last.
 #ifdef TN_HAVE_TILES
 enum { TN_PAIRS = 16 };
@@ -55,7 +56,8 @@ TN_INLINE void tn_pairs_columns(float *acc, long ldacc, const tn_u16 *x, long ld
             else tn_pairs_square(acc + 16 * v, ldacc, x, ldx, w + 16 * v, ldw, steps, accumulate, 1, vectors - v > 1 ? 2 : 1);
         }
 }
-TN_INLINE void tn_kv_pairs(float *acc, long ldacc, const tn_u16 *x, long ldx, int rows, const int *w, long ldw, int first, int last, int accumulate, const int vectors) {
+TN_INLINE void tn_kv_pairs(float *acc, long ldacc, const tn_u16 *x, long ldx, int rows, const int *w, long ldw, int first, int last, int accumulate, long ahead, const int vectors) {
+    (void)ahead;
     const int steps = (last - first) / 16, rest = (last - first) % 16;
     x += 2 * first;
     w += first * ldw;
@@ -71,7 +73,7 @@ TN_INLINE void tn_kv_pairs(float *acc, long ldacc, const tn_u16 *x, long ldx, in
 enum { TN_PAIRS = 1 };
 TN_INLINE void tn_pairs_shape(int rows) { (void)rows; }
 TN_INLINE void tn_pairs_end(void) {}
-TN_INLINE void tn_pairs_rows(float *acc, long ldacc, const tn_u16 *x, long ldx, const int *w, long ldw, int first, int last, int accumulate, const int m, const int vectors) {
+TN_INLINE void tn_pairs_rows(float *acc, long ldacc, const tn_u16 *x, long ldx, const int *w, long ldw, int first, int last, int accumulate, long ahead, const int m, const int vectors) {
     tn_v s[6][4];
     TN_UNROLL for (int r = 0; r < m; r++)
         TN_UNROLL for (int v = 0; v < vectors; v++) s[r][v] = accumulate ? tn_load(acc + r * ldacc + 16 * v) : tn_splat(0);
@@ -79,6 +81,7 @@ TN_INLINE void tn_pairs_rows(float *acc, long ldacc, const tn_u16 *x, long ldx, 
     w += first * ldw;
     TN_NO_UNROLL for (int i = first; i < last; i++, x += 2, w += ldw) {
         tn_i b[4];
+        if (m < 6) TN_UNROLL for (int v = 0; v < vectors; v++) __builtin_prefetch(w + ahead + 16 * v, 0, 2);
         TN_UNROLL for (int v = 0; v < vectors; v++) b[v] = tn_load_i(w + 16 * v);
         TN_UNROLL for (int r = 0; r < m; r++) {
             const tn_i a = tn_splat_i((int)*(const tn_kv_pair *)(x + r * ldx));
@@ -88,14 +91,14 @@ TN_INLINE void tn_pairs_rows(float *acc, long ldacc, const tn_u16 *x, long ldx, 
     TN_UNROLL for (int r = 0; r < m; r++)
         TN_UNROLL for (int v = 0; v < vectors; v++) tn_store(acc + r * ldacc + 16 * v, s[r][v]);
 }
-TN_INLINE void tn_kv_pairs(float *acc, long ldacc, const tn_u16 *x, long ldx, int rows, const int *w, long ldw, int first, int last, int accumulate, const int vectors) {
-    for (; rows >= 6; rows -= 6, acc += 6 * ldacc, x += 6 * ldx) tn_pairs_rows(acc, ldacc, x, ldx, w, ldw, first, last, accumulate, 6, vectors);
+TN_INLINE void tn_kv_pairs(float *acc, long ldacc, const tn_u16 *x, long ldx, int rows, const int *w, long ldw, int first, int last, int accumulate, long ahead, const int vectors) {
+    for (; rows >= 6; rows -= 6, acc += 6 * ldacc, x += 6 * ldx) tn_pairs_rows(acc, ldacc, x, ldx, w, ldw, first, last, accumulate, ahead, 6, vectors);
     switch (rows) {
-    case 5: tn_pairs_rows(acc, ldacc, x, ldx, w, ldw, first, last, accumulate, 5, vectors); break;
-    case 4: tn_pairs_rows(acc, ldacc, x, ldx, w, ldw, first, last, accumulate, 4, vectors); break;
-    case 3: tn_pairs_rows(acc, ldacc, x, ldx, w, ldw, first, last, accumulate, 3, vectors); break;
-    case 2: tn_pairs_rows(acc, ldacc, x, ldx, w, ldw, first, last, accumulate, 2, vectors); break;
-    case 1: tn_pairs_rows(acc, ldacc, x, ldx, w, ldw, first, last, accumulate, 1, vectors); break;
+    case 5: tn_pairs_rows(acc, ldacc, x, ldx, w, ldw, first, last, accumulate, ahead, 5, vectors); break;
+    case 4: tn_pairs_rows(acc, ldacc, x, ldx, w, ldw, first, last, accumulate, ahead, 4, vectors); break;
+    case 3: tn_pairs_rows(acc, ldacc, x, ldx, w, ldw, first, last, accumulate, ahead, 3, vectors); break;
+    case 2: tn_pairs_rows(acc, ldacc, x, ldx, w, ldw, first, last, accumulate, ahead, 2, vectors); break;
+    case 1: tn_pairs_rows(acc, ldacc, x, ldx, w, ldw, first, last, accumulate, ahead, 1, vectors); break;
     }
 }
 #endif
