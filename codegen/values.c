@@ -236,7 +236,7 @@ void values_map(RowValues *r, const Value *value) {
     int lane;
     int64_t extent;
     int loops = values_open(r, &value->type, at, &lane, &extent);
-    Expr *e = values_buffer(r, value) >= 0 ? values_element(r, value, at) : node_element(r, value, at);
+    Expr *e = node_element(r, value, at);   // not what its buffer holds: a cache's rows have theirs before they are computed
     kernel_map(r->k, values_store(r, value), values_flat(value, at), lane, extent, NULL, e);
     values_close(r, loops);
 }

@@ -54,6 +54,12 @@ CASES = {
                                  "a = attention(h, h, h, slopes=alibi_slopes(4) / sqrt(8), sinks=[0, 1, -1, 0.5], window=70)",
                                  "return reshape(a, [T, 32]) * ([2] + [1, 3, 1, 2, 1, 3, 1] + [1, 2, 1, 3, 1, 2, 1, 3, 1, 2, 1, 3, 1, 2, 1, 3, 1, 2, 1, 3, 1, 2, 1, 3])"],
                          ""),
+    "cache_of_pieces": ({**E, "w": (96, 32), "b": (96,)}, "",   # what is written to the cache is computed where it is written
+                        ["q, k, v = split(linear(embedding(tokens, e), w, b), [32, 32, 32])",
+                         "x = reshape(attention(reshape(q, [T, 2, 16]), reshape(k, [T, 2, 16]), reshape(v, [T, 2, 16])), [T, 32])",
+                         "q, k, v = split(linear(x, w, b), [32, 32, 32])",
+                         "x = attention(reshape(q, [T, 2, 16]), reshape(k * 1.5, [T, 2, 16]), reshape(silu(v), [T, 2, 16]))",
+                         "return reshape(x, [T, 32])"], ""),
 }
 
 
@@ -97,7 +103,7 @@ def main():
         with tempfile.TemporaryDirectory() as folder:
             model = write_model(folder, *case)
             want, bad = logits(model, folder, "--reference"), 0
-            for options in ([], ["--chunk", "7"], ["--quant", "w8a8"]):
+            for options in ([], ["--chunk", "7"], ["--quant", "w8a8", "--kv", "f32"]):
                 base = logits(model, folder, "--reference", *options) if "--quant" in options else want
                 difference = float(np.abs(logits(model, folder, *options) - base).max() / np.abs(base).max())
                 if not difference <= 1e-5:
