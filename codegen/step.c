@@ -165,12 +165,15 @@ static void print_arguments(Step *s, const Node *node, const FuncPlan *callee, u
     text_puts(s->out, "};\n");
 }
 
-// A thread's share of a kernel's tasks: of its own, or of those that it shares work with.
-static void print_share(const Step *s, const FuncPlan *callee) {
+// A kernel's tasks are divided by themselves, or with those of the kernels that it shares work with.
+static void print_launch(const Step *s, const FuncPlan *callee) {
     const char *cost = s->together > 0 ? task_cost(s, callee) : NULL;
-    text_puts(s->out, "        long first, last;\n");
-    if (cost) text_printf(s->out, "        tn_share_part(w, work_%d, &work_%d_done, %s, %s, &first, &last);\n", s->work, s->work, callee->tasks, cost);
-    else text_printf(s->out, "        tn_share(w, %s, &first, &last);\n", callee->tasks);
+    if (!cost) {
+        text_printf(s->out, "        tn_launch(w, %d, %s, &a, tn_alike(%s));\n", callee->id, callee->entry, callee->tasks);
+        return;
+    }
+    text_printf(s->out, "        const tn_tasks tasks = {work_%d, work_%d_done, %s, %s};\n", s->work, s->work, callee->tasks, cost);
+    text_printf(s->out, "        tn_launch(w, %d, %s, &a, tasks);\n        work_%d_done += tasks.n * tasks.each;\n", callee->id, callee->entry, s->work);
 }
 
 static void print_kernel_call(Step *s, const Node *node, int index, const FuncPlan *callee, uint64_t *cache_used) {
@@ -192,24 +195,23 @@ static void print_kernel_call(Step *s, const Node *node, int index, const FuncPl
     if (!s->f->expert) {
         text_puts(s->out, "        const tn_args a = ");
         print_arguments(s, node, callee, cache);
-        print_share(s, callee);
+        print_launch(s, callee);
         s->together--;
-        text_printf(s->out, "        tn_launch(w, %d, %s, &a, first, last);\n", callee->id, callee->entry);
         if (k->after)
-            text_printf(s->out, "        const long after = %s;\n        if (after) {\n            tn_barrier(w);\n            tn_share(w, after, &first, &last);\n"
-                                "            tn_launch(w, %d, %s, &a, first, last);\n        }\n", k->after->tasks, callee->id, k->after->name);
+            text_printf(s->out, "        const long after = %s;\n        if (after) {\n            tn_barrier(w);\n"
+                                "            tn_launch(w, %d, %s, &a, tn_alike(after));\n        }\n", k->after->tasks, callee->id, k->after->name);
         text_puts(s->out, "    }\n");
         return;
     }
     // Every expert's tasks in one list, divided by what they cost: an expert of few rows reads as many bytes as one of many.
     const char *cost = task_cost(s, callee) ? task_cost(s, callee) : "1";
-    text_printf(s->out, "        long total = 0, base = 0, first, last;\n        for (int g = 0; g < groups; g++) {\n"
+    text_printf(s->out, "        long total = 0, base = 0;\n        for (int g = 0; g < groups; g++) {\n"
                         "            const struct { int rows; } a = {first_row[g + 1] - first_row[g]};\n            total += %s * %s;\n        }\n"
                         "        for (int g = 0; g < groups; g++) {\n"
                         "            if (first_row[g + 1] == first_row[g]) continue;\n            const tn_args a = ", callee->tasks, cost);
     print_arguments(s, node, callee, 0);
-    text_printf(s->out, "            tn_share_part(w, total, &base, %s, %s, &first, &last);\n            tn_launch(w, %d, %s, &a, first, last);\n        }\n    }\n", callee->tasks, cost,
-                callee->id, callee->entry);
+    text_printf(s->out, "            const tn_tasks tasks = {total, base, %s, %s};\n            tn_launch(w, %d, %s, &a, tasks);\n            base += tasks.n * tasks.each;\n        }\n    }\n",
+                callee->tasks, cost, callee->id, callee->entry);
 }
 
 static void print_places(Step *s, Value *const *values, int count, const char *type) {

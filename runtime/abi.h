@@ -6,7 +6,7 @@
 #ifndef TENON_RUNTIME_ABI_H
 #define TENON_RUNTIME_ABI_H
 
-#define TN_ABI 2
+#define TN_ABI 3
 
 typedef struct tn_step {
     const unsigned char *weights;      // the blob's weight section (mapped, page-aligned)
@@ -30,6 +30,8 @@ typedef struct tn_worker {
     void *team;
     unsigned long long *kernel_ns;                 // NULL, or [kernel_count] of this thread's own, to which it adds each kernel's nanoseconds (clock: now)
     unsigned long long (*now)(void);
+    unsigned long long *claims;                    // NULL, or [count × 8], shared by the team: what of each thread's tasks is taken, a word a cache line
+    unsigned long long launch, since;              // kernels launched so far, never fewer than `claims` knows of; the first one behind the last barrier
 } tn_worker;
 
 enum { TN_PER_TOKEN, TN_PER_ROW, TN_PER_SEQUENCE };   // out_kind; what a kernel's row is

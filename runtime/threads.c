@@ -41,6 +41,7 @@ struct Team {
     const tn_step *step;
     unsigned long long *kernel_ns;
     unsigned long long (*now)(void);
+    unsigned long long *claims, launches, next_launches;   // launches: before this step; next_launches: after it
 #ifndef _OPENMP
     pthread_t *handles;
     int started;
@@ -114,10 +115,13 @@ static void team_barrier(tn_worker *worker) {
 }
 
 static void team_work(Team *team, int index, int count) {
-    tn_worker worker = {.index = index, .count = count, .barrier = count > 1 ? team_barrier : NULL, .team = team, .now = team->now};
+    tn_worker worker = {.index = index, .count = count, .barrier = count > 1 ? team_barrier : NULL, .team = team, .now = team->now, .claims = count > 1 ? team->claims : NULL,
+                        .launch = team->launches, .since = team->launches + 1};
     if (team->kernel_ns)
         worker.kernel_ns = team->kernel_ns + (size_t)index * (size_t)team->program->kernel_count;
     team->program->run(team->step, &worker);
+    if (index == 0)
+        team->next_launches = worker.launch;
 }
 
 #ifdef _OPENMP
@@ -221,6 +225,7 @@ void tn_team_run(Team *team, const tn_program *program, const tn_step *step, uns
         team_work(team, 0, 1);
     else
         team_region(team);
+    team->launches = team->next_launches;
 }
 
 Team *tn_team_new(int threads, tn_failure *failure) {
@@ -236,6 +241,10 @@ Team *tn_team_new(int threads, tn_failure *failure) {
     if (team->threads > TEAM_MOST_THREADS)
         team->threads = TEAM_MOST_THREADS;
     team->spins = team->threads > available ? 0 : TEAM_SPINS;
+    size_t claims = (size_t)team->threads * 64;
+    team->claims = aligned_alloc(64, claims);
+    if (team->claims)       // without them each thread does its own share and no more
+        memset(team->claims, 0, claims);
     if (team_start(team, failure))
         return team;
     tn_team_free(team);
@@ -243,8 +252,10 @@ Team *tn_team_new(int threads, tn_failure *failure) {
 }
 
 void tn_team_free(Team *team) {
-    if (team)
+    if (team) {
         team_stop(team);
+        free(team->claims);
+    }
     free(team);
 }
 

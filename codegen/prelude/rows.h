@@ -178,13 +178,6 @@ TN_NOINLINE void tn_observe(const tn_step *s, float *to, const float *x, int n, 
     for (int i = 0; i < n; i++) to[i] = x[i];
     if (s->observe) s->observe(s->observe_to, (tn_u64)(w - s->weights), x, n);
 }
-// Its share of n tasks that each cost the same, where several kernels or experts, `at` of whose costs lie before, share `total`.
-TN_INLINE void tn_share_part(const tn_worker *w, long total, long *at, long n, long each, long *first, long *last) {
-    const long from = total * w->index / w->count - *at, to = total * (w->index + 1) / w->count - *at;
-    *first = from <= 0 ? 0 : from >= n * each ? n : (from + each - 1) / each;
-    *last = to <= 0 ? 0 : to >= n * each ? n : (to + each - 1) / each;
-    *at += n * each;
-}
 typedef struct tn_args {
     const tn_step *step;
     const tn_u8 *in[TN_MOST_INPUTS];
@@ -205,9 +198,36 @@ TN_INLINE void tn_table_row(float *to, const float *table, int id, long rows, lo
 }
 
 // ---- prelude: the step ---------------------------------------------------------------------------------------------------
-TN_INLINE void tn_barrier(tn_worker *w) { if (w->barrier) w->barrier(w); }
-TN_NOINLINE void tn_launch(tn_worker *w, int id, void (*kernel)(const tn_args *, long, long), const tn_args *a, long first, long last) {
-    if (first >= last) return;
+TN_INLINE void tn_barrier(tn_worker *w) {
+    if (w->barrier) w->barrier(w);
+    w->since = w->launch + 1;
+}
+// n tasks that each cost the same, before which lie `at` of the `total` cost that several kernels or experts share.
+typedef struct { long total, at, n, each; } tn_tasks;
+TN_INLINE tn_tasks tn_alike(long n) { return (tn_tasks){n, 0, n, 1}; }
+TN_INLINE void tn_range(tn_tasks p, int index, int count, long *first, long *last) {
+    const long from = p.total * index / count - p.at, to = p.total * (index + 1) / count - p.at;
+    *first = from <= 0 ? 0 : from >= p.n * p.each ? p.n : (from + p.each - 1) / p.each;
+    *last = to <= 0 ? 0 : to >= p.n * p.each ? p.n : (to + p.each - 1) / p.each;
+}
+// Takes half of what is left of an owner's n tasks. Its word holds the launch it counts for and how many of its tasks are taken. Another's tasks may be
+// taken before the owner comes only in the first launch behind a barrier: else it may still be at an earlier one.
+enum { TN_CLAIM_BITS = 24 };
+TN_INLINE long tn_claim(tn_worker *w, int owner, long n, long *from) {
+    tn_u64 *const word = w->claims + 8 * owner;
+    tn_u64 seen = __atomic_load_n(word, __ATOMIC_RELAXED), next;
+    long take;
+    do {
+        const tn_u64 launch = seen >> TN_CLAIM_BITS;
+        if (launch > w->launch || (launch < w->launch && owner != w->index && w->launch != w->since)) return 0;
+        *from = launch == w->launch ? (long)(seen & ((1u << TN_CLAIM_BITS) - 1)) : 0;
+        take = (n - *from + 1) / 2;
+        if (take <= 0) return 0;
+        next = w->launch << TN_CLAIM_BITS | (tn_u64)(*from + take);
+    } while (!__atomic_compare_exchange_n(word, &seen, next, 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+    return take;
+}
+TN_INLINE void tn_timed(tn_worker *w, int id, void (*kernel)(const tn_args *, long, long), const tn_args *a, long first, long last) {
     if (!w->kernel_ns) {
         kernel(a, first, last);
         return;
@@ -215,6 +235,19 @@ TN_NOINLINE void tn_launch(tn_worker *w, int id, void (*kernel)(const tn_args *,
     tn_u64 start = w->now();
     kernel(a, first, last);
     w->kernel_ns[id] += w->now() - start;
+}
+// A thread does its own range of a kernel's tasks, then helps with what the others have not begun. Bits do not depend on who does what.
+TN_NOINLINE void tn_launch(tn_worker *w, int id, void (*kernel)(const tn_args *, long, long), const tn_args *a, tn_tasks tasks) {
+    w->launch++;
+    for (int i = 0; i < (w->claims ? w->count : 1); i++) {
+        const int owner = (w->index + i) % w->count;
+        long first, last, from, n;
+        tn_range(tasks, owner, w->count, &first, &last);
+        if (!w->claims || last - first >> TN_CLAIM_BITS) {
+            if (!i && first < last) tn_timed(w, id, kernel, a, first, last);
+        } else if (!i || last - first > 1)
+            while ((n = tn_claim(w, owner, last - first, &from)) > 0) tn_timed(w, id, kernel, a, first + from, first + from + n);
+    }
 }
 // (token, slot) pairs in order of expert, and where each expert's begin: a counting sort.
 TN_NOINLINE void tn_moe_sort(int *order, int *first, int *next, const int *expert, int pairs, int count) {

@@ -11,6 +11,7 @@ struct Execution {
     const tn_program *program;
     const unsigned char *weights;
     int threads;
+    unsigned long long claims[8 * 8], launches, next_launches;
     unsigned char *arena, *pages[MOST_SEQUENCES][MOST_PAGES];
     pthread_barrier_t barrier;
 };
@@ -77,8 +78,9 @@ static void wait_for_all(tn_worker *worker) { pthread_barrier_wait(&((Execution 
 
 static void *work(void *data) {
     Thread *t = data;
-    tn_worker worker = {.index = t->index, .count = t->e->threads, .barrier = wait_for_all, .team = t->e};
+    tn_worker worker = {.index = t->index, .count = t->e->threads, .barrier = wait_for_all, .team = t->e, .claims = t->e->claims, .launch = t->e->launches, .since = t->e->launches + 1};
     t->e->program->run(t->step, &worker);
+    if (t->index == 0) t->e->next_launches = worker.launch;
     return NULL;
 }
 
@@ -104,6 +106,7 @@ int execution_step(Execution *e, const StepArrays *a, float *out) {
     for (int i = 1; i < e->threads; i++) pthread_create(&handles[i], NULL, work, &threads[i]);
     work(&threads[0]);
     for (int i = 1; i < e->threads; i++) pthread_join(handles[i], NULL);
+    e->launches = e->next_launches;
     memcpy(out, result, bytes);
     bool good = intact(result, bytes) && intact(e->arena, p->arena_bytes);
     for (int q = 0; q < MOST_SEQUENCES && good; q++)
