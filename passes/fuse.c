@@ -471,6 +471,9 @@ bool pass_fuse(Module *module, const PassOptions *options, Diags *diags) {
     const Fusion all = {.bindings = bindings, .stored = stored, .workshop = workshop};
     int count = module->func_count;
     bool done = true;
+    for (int f = 0; f < count; f++)   // of kernels that are there already
+        for (int p = 0; module->funcs[f]->kernel && p < module->funcs[f]->param_count; p++)
+            module->funcs[f]->params[p]->stored = stored[bindings_class(bindings, module->funcs[f]->params[p])];
     for (int f = 0; f < count && done; f++) {
         Func *func = module->funcs[f];
         done = func->kernel || fuse_func(func, &all, !options->no_fusion, diags);
