@@ -60,7 +60,8 @@ static void coarsest(Sensitivity *s) {
 // Steps until the budget is spent, from what is chosen now.
 static void spend_rest(Sensitivity *s, const Budget *budget) {
     double elements = s->kept_elements;
-    int finest = budget->bits > 0 && budget->bits < 9 ? FORMATS - 2 : FORMATS - 1;   // 16 bits multiply floats, which takes longer: not for a few bytes left
+    // 16 bits multiply floats, which takes longer: not for a few bytes left.
+    int finest = budget->bits > 0 && budget->bits < 9 ? FORMATS - 2 : FORMATS - 1;
     for (int u = 0; u < s->unit_count; u++) elements += s->units[u].elements;
     for (int u, f; budget->bits > 0 || expected(s) > budget->kl;) {
         double room = budget->bits > 0 ? (budget->bits - total_bits(s)) * elements / 8 : 1e300;
@@ -90,11 +91,12 @@ static void spend(Sensitivity *s, const Budget *budget) {
 }
 
 static char *bits_text(const Sensitivity *s) {
+    Weight *const *weights = s->build.model->module->weights;
     Text text = {0};
     text_puts(&text, "");
     for (int u = 0; u < s->unit_count; u++)
         for (int i = 0; i < s->units[u].count; i++)
-            text_printf(&text, "%s%s=%s", text.length ? " " : "", s->build.model->module->weights[s->units[u].weights[i]]->name, format_names[s->units[u].chosen]);
+            text_printf(&text, "%s%s=%s", text.length ? " " : "", weights[s->units[u].weights[i]]->name, format_names[s->units[u].chosen]);
     return text.data;
 }
 
@@ -113,7 +115,7 @@ static bool measure(const Sensitivity *s, double *distance, Diags *diags) {
     options.bits = bits;
     bool done = program_open(&program, s->path, &options, &code, diags);
     if (done) {
-        tn_open_options opening = {.context = program.program.context < PROBE_WINDOW ? program.program.context : PROBE_WINDOW, .weights = tn_blob_file(program.blob)};
+        tn_open_options opening = {.context = probe_context(&program), .weights = tn_blob_file(program.blob)};
         tn_engine *engine = tn_open_blob(&program.program, program.blob, &opening, &failure);
         done = engine ? sensitivity_distance(s, engine, distance, diags) : (diag_error(diags, FILE_LOC(s->path), "%s", failure.text), false);
         tn_close(engine);
@@ -174,7 +176,8 @@ static char *report(const Sensitivity *s, double distance) {
         text_printf(&text, " %12.2e %12.2e\n", rows[i].cost, rows[i].coarse);
     }
     text_printf(&text, "%.2f bits a weight; expected %s %.2e", total_bits(s), what, expected(s));
-    if (s->probe) text_printf(&text, "; measured on %d tokens, %s: %.2e", s->probe->rows, s->options->calibrate ? "calibrated" : "rounded plainly", distance);
+    const char *how = s->options->calibrate ? "calibrated" : "rounded plainly";
+    if (s->probe) text_printf(&text, "; measured on %d tokens, %s: %.2e", s->probe->rows, how, distance);
     text_puts(&text, "\n");
     return text.data;
 }
@@ -216,8 +219,8 @@ static bool choose(Sensitivity *s, const char *measured, Text *out, Diags *diags
     Budget budget = {0, default_budget_kl};
     double distance = 0, asked;
     if (s->options->budget_bits && s->options->budget_kl) return diag_error(diags, NOWHERE, "--budget-bits and --budget-kl: one of them"), false;
-    if (!read_budget(s->options->budget_bits, "--budget-bits", &budget.bits, diags) || !read_budget(s->options->budget_kl, "--budget-kl", &budget.kl, diags))
-        return false;
+    if (!read_budget(s->options->budget_bits, "--budget-bits", &budget.bits, diags)) return false;
+    if (!read_budget(s->options->budget_kl, "--budget-kl", &budget.kl, diags)) return false;
     asked = budget.kl;
     Text known = {0};
     bool have = read_cached(measured, &known);

@@ -113,7 +113,8 @@ static bool probe_ids(Sensitivity *s, Probe *p, Diags *diags) {
     if (!p->causal && most < window) window = most;
     int prefix = tn_encode(p->engine, "", 0, 1, p->ids[0], window, &failure);
     if (prefix < 0 || prefix > window / 2) prefix = 0;
-    int count = tn_encode(p->engine, text->data ? text->data : "", text->length, 0, NULL, 0, &failure), *all = malloc(((size_t)(count > 0 ? count : 0) + 1) * sizeof *all);
+    int count = tn_encode(p->engine, text->data ? text->data : "", text->length, 0, NULL, 0, &failure);
+    int *all = malloc(((size_t)(count > 0 ? count : 0) + 1) * sizeof *all);
     if (!all) abort();
     if (count > 0) tn_encode(p->engine, text->data, text->length, 0, all, count, &failure);
     for (int i = 0; i < PROBE_WINDOWS && count > 0; i++) {
@@ -123,7 +124,10 @@ static bool probe_ids(Sensitivity *s, Probe *p, Diags *diags) {
         p->counts[i] = prefix + n;
     }
     free(all);
-    if (count < 0) return diag_error(diags, FILE_LOC(s->path), "%s", failure.text), diag(diags, DIAG_HINT, NOWHERE, "--bits chooses without measuring"), false;
+    if (count < 0) {
+        diag_error(diags, FILE_LOC(s->path), "%s", failure.text);
+        return diag(diags, DIAG_HINT, NOWHERE, "--bits chooses without measuring"), false;
+    }
     if (count < 2) return diag_error(diags, NOWHERE, "the calibration text is too short to measure on"), false;
     return true;
 }
@@ -188,6 +192,8 @@ bool sensitivity_distance(const Sensitivity *s, tn_engine *engine, double *dista
     return done;
 }
 
+int probe_context(const Program *program) { return program->program.context < PROBE_WINDOW ? program->program.context : PROBE_WINDOW; }
+
 static bool probe_open(Sensitivity *s, Diags *diags) {
     Probe *p = s->probe = ARENA_NEW(s->arena, Probe);
     BuildOptions *options = ARENA_NEW(s->arena, BuildOptions);
@@ -196,8 +202,9 @@ static bool probe_open(Sensitivity *s, Diags *diags) {
     calibration_options(options, s->options);
     options->quantize = "f16";
     if (!build_open(&p->build, s->path, options, diags) || !calibration_program(&p->build, &p->program, diags) || !own_weights(p, diags)) return false;
-    tn_open_options opening = {.context = p->program.program.context < PROBE_WINDOW ? p->program.program.context : PROBE_WINDOW, .weights = tn_blob_file(p->program.blob)};
-    if (!(p->engine = tn_open_blob(&p->program.program, p->program.blob, &opening, &failure))) return diag_error(diags, FILE_LOC(s->path), "%s", failure.text), false;
+    tn_open_options opening = {.context = probe_context(&p->program), .weights = tn_blob_file(p->program.blob)};
+    p->engine = tn_open_blob(&p->program.program, p->program.blob, &opening, &failure);
+    if (!p->engine) return diag_error(diags, FILE_LOC(s->path), "%s", failure.text), false;
     p->width = tn_width(p->engine);
     p->causal = p->program.program.out_kind == TN_PER_ROW;
     p->base = malloc((size_t)(PROBE_WINDOWS * PROBE_WINDOW) * (size_t)p->width * sizeof *p->base);

@@ -48,6 +48,7 @@ bool sensitivity_measure(Sensitivity *s, const char *known, Diags *diags);
 void sensitivity_write(const Sensitivity *s, Text *out);
 // The distance of another program of the model from the probe's, on its tokens: a mean over rows.
 bool sensitivity_distance(const Sensitivity *s, tn_engine *engine, double *distance, Diags *diags);
+int probe_context(const Program *program);   // that reading the probe's tokens takes
 double unit_cost(const Unit *unit, int format);
 void sensitivity_close(Sensitivity *s);
 #endif

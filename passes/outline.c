@@ -139,7 +139,8 @@ static bool func_named(const Module *module, const char *name) {
     return false;
 }
 
-static bool stored_alike(const Func *a, const Func *b) {
+static bool same_kernel(const Func *a, const Func *b) {
+    if (!a->kernel || !func_structure_equal(a, b)) return false;
     for (int p = 0; p < a->param_count; p++)
         if (a->params[p]->stored != b->params[p]->stored) return false;
     return true;
@@ -149,7 +150,7 @@ static bool stored_alike(const Func *a, const Func *b) {
 static Func *adopt(Outline *outline) {
     Module *module = outline->fusion->func->module;
     for (int f = 0; f < module->func_count; f++)
-        if (module->funcs[f]->kernel && func_structure_equal(module->funcs[f], outline->kernel) && stored_alike(module->funcs[f], outline->kernel)) return module->funcs[f];
+        if (same_kernel(module->funcs[f], outline->kernel)) return module->funcs[f];
     const char *name = kernel_name(outline);
     if (func_named(module, name)) name = arena_printf(outline->fusion->arena, "%s_%s", outline->fusion->func->name, name);
     Func *kernel = func_new(module, name);

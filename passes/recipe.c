@@ -157,7 +157,8 @@ static DType coded_type(int bits, int group, bool symmetric) {
 static DType stored_under(const Recipe *recipe, const Class *class, const Type *w) {
     GroupedFormat format;
     int bits = class->bits, group = class->group;
-    if (group < 0) group = recipe->group >= 0 && bits == recipe->row->bits ? recipe->group : bits == 4 ? 32 : 0;   // --group is for the recipe's own bits
+    if (group < 0) group = bits == 4 ? 32 : 0;
+    if (class->group < 0 && recipe->group >= 0 && bits == recipe->row->bits) group = recipe->group;   // --group is for the recipe's own bits
     bool coded = grouped_format(w->dtype, &format);
     if (!bits || (coded && format.bits <= recipe->row->keep_bits)) return DT_COUNT;
     if (bits == 16) return w->dtype == recipe->row->floats ? DT_COUNT : recipe->row->floats;
