@@ -129,7 +129,6 @@ static Expr *expr_new(Kernel *k, ExprKind kind, DType type) {
 }
 
 Expr *expr_number(Kernel *k, double value) { Expr *e = expr_new(k, X_CONST, DT_F32); e->number = value; return e; }
-Expr *expr_int(Kernel *k, int64_t value) { Expr *e = expr_new(k, X_CONST, DT_I32); e->number = (double)value; return e; }
 
 Expr *expr_load(Kernel *k, int buffer, Index index) {
     DType type = k->buffers[buffer].type;
@@ -149,14 +148,6 @@ Expr *expr_op(Kernel *k, OpId op, Expr *a, Expr *b, Expr *c) {
     e->args[e->count++] = a;
     if (b) e->args[e->count++] = b;
     if (c) e->args[e->count++] = c;
-    return e;
-}
-
-Expr *expr_and(Kernel *k, Expr *a, Expr *b) {
-    Expr *e = expr_new(k, X_AND, DT_BOOL);
-    e->args[0] = a;
-    e->args[1] = b;
-    e->count = 2;
     return e;
 }
 

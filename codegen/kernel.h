@@ -38,7 +38,6 @@ typedef enum {
     X_CONST, X_LOAD, X_OP,     // a number, an element of a buffer, an elementwise op of the graph IR
     X_SCALAR,                  // a scalar made by let or reduce
     X_INDEX,                   // an index as int32
-    X_AND,                     // of two masks
 } ExprKind;
 
 typedef struct Expr {
@@ -146,12 +145,10 @@ Index index_add(Index a, Index b);
 Index index_scale(Index a, int64_t by);
 
 Expr *expr_number(Kernel *k, double value);
-Expr *expr_int(Kernel *k, int64_t value);
 Expr *expr_load(Kernel *k, int buffer, Index index);
 Expr *expr_scalar(Kernel *k, int variable);
 Expr *expr_index(Kernel *k, Index index);
 Expr *expr_op(Kernel *k, OpId op, Expr *a, Expr *b, Expr *c);
-Expr *expr_and(Kernel *k, Expr *a, Expr *b);
 
 // Level 1 builders, by anchor. False with an error when the kernel holds something that cannot be built.
 bool build_rows(Kernel *k, Diags *diags);

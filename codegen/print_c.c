@@ -210,7 +210,6 @@ static void print_vector(const Printer *p, const Expr *e) {
         text_puts(p->out, "))");
         break;
     }
-    case X_AND: print_infix(p, e, "&", print_vector); break;
     case X_OP: print_vector_op(p, e); break;
     }
 }

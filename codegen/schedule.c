@@ -39,12 +39,6 @@ static const Field fields[] = {
 static int *field_in(Schedule *s, const Field *f) { return (int *)(void *)((char *)s + f->offset); }
 static int field_of(const Schedule *s, const Field *f) { return *(const int *)(const void *)((const char *)s + f->offset); }
 
-bool schedule_valid(const Schedule *s) {
-    for (size_t i = 0; i < COUNT_OF(fields); i++)
-        if (field_of(s, &fields[i]) < fields[i].least || field_of(s, &fields[i]) > fields[i].most) return false;
-    return true;
-}
-
 bool schedule_equal(const Schedule *a, const Schedule *b) {
     for (size_t i = 0; i < COUNT_OF(fields); i++)
         if (field_of(a, &fields[i]) != field_of(b, &fields[i])) return false;

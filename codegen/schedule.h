@@ -29,7 +29,6 @@ typedef struct {
 typedef struct ScheduleBook { bool (*find)(void *from, const ScheduleKey *key, Schedule *schedule); void *from; } ScheduleBook;
 
 Schedule schedule_for(const ScheduleKey *key);   // from the built-in table
-bool schedule_valid(const Schedule *schedule);   // within the ranges above
 bool schedule_equal(const Schedule *a, const Schedule *b);
 
 // ---- what the tuner tries ---------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@
 // noise only takes away.
 #include "driver/explain.h"
 
+#include "runtime/bench.h"
 #include "runtime/engine.h"
 
 #include <string.h>
@@ -12,24 +13,8 @@
 
 typedef struct { Explain *e; tn_engine *engine; const tn_program *program; tn_failure failure; } Running;
 
-static int token_of(const Running *r, int i, int seed) {
-    int limit = r->program->input_limits && r->program->input_limits[0] > 0 ? r->program->input_limits[0] : 1;
-    return (int)(((unsigned)(i + seed * 31) * 7919u + 13u) % (unsigned)limit);
-}
-
-static bool drain(Running *r) {
-    while (tn_pending(r->engine))
-        if (tn_run(r->engine, &r->failure) < 0) return false;
-    return true;
-}
-
-static bool add_tokens(Running *r, int sequence, int count, int seed) {
-    for (int i = 0; i < count; i++) {
-        int id = token_of(r, i, seed);
-        if (tn_add(r->engine, sequence, &id, 1, i == count - 1 ? TN_WANT_LAST : TN_WANT_NONE, &r->failure)) return false;
-    }
-    return true;
-}
+static bool drain(Running *r) { return tn_bench_drain(r->engine, &r->failure) == 0; }
+static bool add_tokens(Running *r, int sequence, int count, int seed) { return tn_bench_tokens(r->engine, sequence, count, seed, &r->failure) == 0; }
 
 // One step of what waits. A kernel's time is the mean of its threads', as in --bench: kernels that wait for nothing of each other run side by side. Of its
 // times, and of the step's, the shortest stays.

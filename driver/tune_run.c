@@ -1,6 +1,7 @@
 // Steps of a chosen size, timed kernel by kernel. A step is one of the whole model, so a kernel finds the caches as it does in use: its weights were
 // last read a step ago, its input was just written.
 #include "driver/tune.h"
+#include "runtime/bench.h"
 
 #include <string.h>
 
@@ -27,32 +28,21 @@ int stand_most_rows(const Stand *stand) {
 
 static int new_sequence(Stand *stand, int tokens, int seed) {
     int sequence = tn_sequence_new(stand->engine, &stand->failure);
-    int limit = stand->program->input_limits && stand->program->input_limits[0] > 0 ? stand->program->input_limits[0] : 1;
-    for (int i = 0; i < tokens && sequence >= 0; i++) {
-        int id = (int)(((unsigned)(i + seed * 31) * 7919u + 13u) % (unsigned)limit);
-        if (tn_add(stand->engine, sequence, &id, 1, i == tokens - 1 ? TN_WANT_LAST : TN_WANT_NONE, &stand->failure)) return -1;
-    }
-    return sequence;
-}
-
-static bool drain(Stand *stand) {
-    while (tn_pending(stand->engine))
-        if (tn_run(stand->engine, &stand->failure) < 0) return false;
-    return true;
+    return sequence < 0 || tn_bench_tokens(stand->engine, sequence, tokens, seed, &stand->failure) ? -1 : sequence;
 }
 
 // Sequences with a short past, which small steps continue and are cut back to.
 static bool want_sequences(Stand *stand, int count, int past) {
     for (; stand->count < count; stand->count++)
         if ((stand->sequences[stand->count] = new_sequence(stand, past, stand->count)) < 0) return false;
-    return drain(stand);
+    return tn_bench_drain(stand->engine, &stand->failure) == 0;
 }
 
 static double timed(Stand *stand) {
     tn_engine *engine = stand->engine;
     if (engine->kernel_ns) memset(engine->kernel_ns, 0, sizeof *engine->kernel_ns * (size_t)stand->program->kernel_count * (size_t)tn_threads(engine));
     double began = seconds_now();
-    return drain(stand) ? seconds_now() - began : -1;
+    return tn_bench_drain(stand->engine, &stand->failure) == 0 ? seconds_now() - began : -1;
 }
 
 double stand_step(Stand *stand, int rows) {

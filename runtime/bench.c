@@ -30,29 +30,33 @@ static void bench_take(BenchPhase *phase, double *times, int count) {
 
 static void bench_progress(Bench *bench) { tn_progress_show(&bench->progress, (uint64_t)bench->done++, (uint64_t)bench->total); }
 
-static int bench_limit(const Run *run) {
-    int limit = run->engine->program->input_limits ? run->engine->program->input_limits[0] : 0;
+static int bench_limit(const tn_engine *engine) {
+    int limit = engine->program->input_limits ? engine->program->input_limits[0] : 0;
     if (!limit)
-        limit = run->engine->tokenizer ? tokenizer_count(run->engine->tokenizer) : run->engine->program->out_width;
+        limit = engine->tokenizer ? tokenizer_count(engine->tokenizer) : engine->program->out_width;
     return limit > 0 ? limit : 1;
 }
 
-// A sequence of `count` fixed tokens, queued.
-static int bench_sequence(Run *run, int count, int seed) {
-    int sequence = tn_sequence_new(run->engine, &run->failure), limit = bench_limit(run);
-    for (int i = 0; i < count && sequence >= 0; i++) {
+int tn_bench_tokens(tn_engine *engine, int sequence, int count, int seed, tn_failure *failure) {
+    int limit = bench_limit(engine);
+    for (int i = 0; i < count; i++) {
         int id = (int)(((unsigned)(i + seed * 31) * 7919u + 13u) % (unsigned)limit);
-        if (tn_add(run->engine, sequence, &id, 1, i == count - 1 ? TN_WANT_LAST : TN_WANT_NONE, &run->failure))
+        if (tn_add(engine, sequence, &id, 1, i == count - 1 ? TN_WANT_LAST : TN_WANT_NONE, failure))
             return -1;
     }
-    return sequence;
+    return 0;
 }
 
-static int bench_drain(Run *run) {
-    while (tn_pending(run->engine))
-        if (tn_run(run->engine, &run->failure) < 0)
+int tn_bench_drain(tn_engine *engine, tn_failure *failure) {
+    while (tn_pending(engine))
+        if (tn_run(engine, failure) < 0)
             return -1;
     return 0;
+}
+
+static int bench_sequence(Run *run, int count, int seed) {
+    int sequence = tn_sequence_new(run->engine, &run->failure);
+    return sequence < 0 || tn_bench_tokens(run->engine, sequence, count, seed, &run->failure) ? -1 : sequence;
 }
 
 static double bench_since(unsigned long long from) { return (double)(tn_now() - from) * 1e-9; }
@@ -120,7 +124,7 @@ static int bench_prompt(Run *run, int tokens, double *seconds) {
     if (sequence < 0)
         return -1;
     unsigned long long began = tn_now();
-    if (bench_drain(run))
+    if (tn_bench_drain(run->engine, &run->failure))
         return -1;
     *seconds = bench_since(began);
     tn_sequence_free(run->engine, sequence);
@@ -162,7 +166,7 @@ static int bench_step(Run *run, int *next, const int *sequences, int batch, doub
     for (int i = 0; i < batch; i++)
         if (tn_add(run->engine, sequences[i], &next[i], 1, TN_WANT_LAST, &run->failure))
             return -1;
-    if (bench_drain(run))
+    if (tn_bench_drain(run->engine, &run->failure))
         return -1;
     for (int r = 0; r < run->engine->step.row_count; r++)
         for (int i = 0; i < batch; i++)

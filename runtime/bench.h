@@ -1,4 +1,4 @@
-// What --bench measured: filled by bench.c, printed by bench_print.c.
+// What --bench measured: filled by bench.c, printed by bench_print.c. And the fixed tokens of all measurements.
 #ifndef TENON_RUNTIME_BENCH_H
 #define TENON_RUNTIME_BENCH_H
 #include "runtime/limits.h"
@@ -31,5 +31,9 @@ typedef struct {
 } BenchResult;
 
 void tn_bench_print(const Run *run, const BenchResult *result);
+
+// Queues `count` tokens that the seed alone decides; the last one's output is asked for. 0 or -1 with a failure.
+int tn_bench_tokens(tn_engine *engine, int sequence, int count, int seed, tn_failure *failure);
+int tn_bench_drain(tn_engine *engine, tn_failure *failure);     // steps, until nothing waits
 
 #endif
