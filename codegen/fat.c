@@ -74,19 +74,13 @@ static bool same_type(const Type *a, const Type *b) {
     return a->dtype == b->dtype && a->rank == b->rank && memcmp(a->dims, b->dims, (size_t)a->rank * sizeof *a->dims) == 0;
 }
 
-static bool same_column_scale(const Weight *a, const Weight *b) {
-    size_t columns = a->type.rank ? (size_t)a->type.dims[a->type.rank - 1] : 1;
-    return a->column_scale == b->column_scale ||
-           (a->column_scale && b->column_scale && memcmp(a->column_scale, b->column_scale, columns * sizeof *a->column_scale) == 0);
-}
-
 // What of two weights differs; NULL: nothing. (How calibration rounded them is known to the first alone, which packs for all.)
 static const char *difference(const Weight *a, const Weight *b) {
     if (strcmp(a->name, b->name) != 0) return "order";
     if (!same_type(&a->type, &b->type)) return "type";
     if (a->layout != b->layout) return "layout";
     if (a->quantize_to != b->quantize_to) return "quantization";
-    if (a->rotate != b->rotate || !same_column_scale(a, b) || !same_data(a, b)) return "values";
+    if (a->rotate != b->rotate || !same_data(a, b)) return "values";
     return NULL;
 }
 

@@ -245,7 +245,7 @@ static void exchange(const Exchanged *place, const Weight *weight, DType type, c
     }
     Weight other = *place->weight;
     unsigned char *at = place->at;
-    other.tensor = NULL, other.bytes = other.quantized = NULL, other.column_scale = NULL;
+    other.tensor = NULL, other.bytes = other.quantized = NULL;
     other.index = -1, other.first = other.step = other.rows = 0, other.transpose = false;
     other.type.dtype = DT_F32;
     other.data = values;

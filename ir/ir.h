@@ -70,8 +70,7 @@ typedef struct {
     bool transpose;            // the last two dimensions are swapped after slicing (only for block size 1)
     const void *bytes;         // the source tensor's bytes (mapped file or memory), NULL in IR text without files
     const void *data;
-    const float *column_scale; // NULL, or [last dimension]: each column is multiplied by it …
-    int rotate;                // … then each row Hadamard-transformed in blocks of this many (0: not); weight_rows_f32 does both
+    int rotate;                // each row is Hadamard-transformed in blocks of this many (0: not); weight_rows_f32 does it
     DType quantize_to;         // what the quantize pass decided: DT_COUNT to keep as stored, else the type codegen stores
     const void *quantized;     // NULL (quantize_row says how), or the rows in that type, as calibration made them
     Layout layout;             // what the layout pass decided
@@ -119,7 +118,7 @@ typedef struct Value {
     int index;                 // which input, parameter or result
     Weight **weights;          // VALUE_WEIGHT: max(count, 1) of them (only in main)
     Layout layout;             // VALUE_PARAM: of every weight bound to it
-    DType stored;              // VALUE_PARAM of a kernel, from `fuse` on: what the passes store the weights bound to it as; DT_COUNT: as they come
+    DType stored;              // VALUE_PARAM of a kernel, from `fuse` on: what the passes store the weights bound to it as, as the weights say; DT_COUNT: as they come
     int64_t place;             // memory pass: byte offset in the function's frame; -1: none. Text: `%h: f32[T, 576] at 4096 = …`
 } Value;
 DType value_dtype(const Value *value);   // what an op sees: f32, i32, bool, i8 or cache, whatever the storage

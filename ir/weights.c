@@ -99,15 +99,12 @@ static void source_rows(const Weight *weight, int64_t row, int64_t n, float *to)
 void weight_rows_f32(const Weight *weight, int64_t row, int64_t n, float *to) {
     int64_t columns = weight->type.rank ? weight->type.dims[weight->type.rank - 1] : 1;
     source_rows(weight, row, n, to);
-    for (int64_t r = 0; r < n; r++, to += columns) {
-        for (int64_t i = 0; weight->column_scale && i < columns; i++) to[i] *= weight->column_scale[i];
-        if (weight->rotate) hadamard_row(to, columns, weight->rotate);
-    }
+    for (int64_t r = 0; r < n && weight->rotate; r++) hadamard_row(to + r * columns, columns, weight->rotate);
 }
 
 const void *weight_row_bytes(const Weight *weight, int64_t row) {
     int64_t columns = weight->type.rank ? weight->type.dims[weight->type.rank - 1] : 1;
-    if (weight->column_scale || weight->rotate) return NULL;
+    if (weight->rotate) return NULL;
     if (!weight->tensor) return (const char *)weight->data + row * dtype_row_bytes(weight->type.dtype, columns);
     if (weight->transpose || !weight->bytes) return NULL;
     Source source = source_of(weight);
