@@ -238,9 +238,14 @@ static Value *project(Gen *g, Value *x, int64_t n) {
     return chance(g, 50) ? node(g, OP_RMS_NORM, (Value *[]){y, NULL}, 2, &eps, 1)->results[0] : y;
 }
 
+// Heads of a projection, of a piece of a wider one, or of a function of one.
 static Value *heads_of(Gen *g, Value *x, int64_t heads, int64_t size) {
-    int64_t dims[] = {DIM_T, heads, size};
-    Value *flat = project(g, x, heads * size);
+    int64_t dims[] = {DIM_T, heads, size}, n = heads * size, sizes[] = {edge(g), n};
+    bool piece = chance(g, 25);
+    Value *flat = project(g, x, piece ? sizes[0] + n : n);
+    Attr a[] = {attr_sizes("sizes", sizes, 2), attr_number("axis", -1)};
+    if (flat && piece) flat = node(g, OP_SPLIT, &flat, 1, a, 2)->results[1];
+    else if (flat && chance(g, 25)) flat = node(g, OP_SILU, &flat, 1, NULL, 0)->results[0];
     return flat ? reshape(g, flat, 3, dims) : NULL;
 }
 
