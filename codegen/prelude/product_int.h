@@ -255,7 +255,7 @@ TN_INLINE void tn_codes_product(tn_codes f, float *acc, long ldacc, tn_code_rows
         TN_NO_UNROLL for (int r = 0; r < rows; r++)
             TN_UNROLL for (int v = 0; v < 4; v++) tn_store(acc + r * ldacc + 16 * v, tn_splat(0));
 #endif
-    tn_u8 open[f.bits == 4 ? 64 * K_OPEN : 64] __attribute__((aligned(64)));
+    tn_u8 open[64 * K_OPEN] __attribute__((aligned(64)));
     TN_NO_UNROLL for (int i = 0; i < k; i += block) {
         const int end = k - i <= block, last = end ? k : i + block;
         if (opens) {
