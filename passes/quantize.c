@@ -25,9 +25,8 @@ enum { PLAIN_GROUP = 32 };
 
 static int64_t activation_group(const Quantize *q, const Value *x) {
     int64_t columns = x->type.dims[x->type.rank - 1];
-    if (q->recipe->activation >= 0) return q->recipe->activation ? q->recipe->activation : columns;
     bool rotated = x->kind == VALUE_RESULT && x->node->op == OP_HADAMARD;
-    return rotated || columns % PLAIN_GROUP ? columns : PLAIN_GROUP;
+    return group_in_row(q->recipe->activation >= 0 ? q->recipe->activation : rotated ? 0 : PLAIN_GROUP, columns);
 }
 
 // Codes of x for the products that read it and sum over groups of the same size: those of the scales, or of the weight, whichever is smaller.
@@ -67,11 +66,11 @@ static bool make_int8(Quantize *q, Func *func, int *at) {
 // bf16 arithmetic is for targets that have it: x is rounded once, by who makes it.
 static bool becomes_bf16(const Quantize *q, const Node *node) {
     const Target *target = q->recipe->options->target;
-    if (q->recipe->row->floats != DT_BF16 || !target || !(target->dot_bf16 || target->tile_bf16)) return false;
+    if (!target || !(target->dot_bf16 || target->tile_bf16)) return false;
     if (node->op != OP_LINEAR || !value_is_weight(node->operands[1]) || node->operands[1]->type.rank != 2) return false;
     const Class *class = class_of(&q->classes, node->operands[1]);
     DType to = class_stored(&q->classes, class);
-    return class->linear && !class->other && (to == DT_COUNT ? node->operands[1]->type.dtype : to) == DT_BF16;
+    return class_bf16(&q->classes, class) && (to == DT_COUNT ? node->operands[1]->type.dtype : to) == DT_BF16;
 }
 
 static Value *narrowed(Quantize *q, Func *func, Value *x, int *at) {
@@ -106,6 +105,7 @@ bool pass_quantize(Module *module, const PassOptions *options, Diags *diags) {
     Quantize q = {.module = module, .diags = diags, .recipe = &recipe};
     if (!recipe_read(&recipe, options, diags)) return false;
     if (!recipe.row->bits && !recipe.row->codes) return true;
+    if (!choices_fit(options->choices, module, diags)) return false;
     Arena *scratch = arena_new();
     classes_find(&q.classes, module, &recipe, scratch);
     for (int w = 0; w < module->weight_count; w++) {

@@ -18,10 +18,10 @@ enum { SMALLEST_ROTATION = 32, LARGEST_ROTATION = 128 };   // 128 values turn in
 
 static const RecipeRow recipes[] = {
     {"as-stored", 0, DT_COUNT, 0, false, false, "weights as stored, float32 arithmetic"},
-    {"a8", 0, DT_COUNT, 0, true, false, "weights as stored, activations int8"},
-    {"w8a8", 8, DT_COUNT, 0, true, true, "weights int8 with a scale an output (or --group), activations int8"},
-    {"w4a8", 4, DT_COUNT, 4, true, true, "weights 4-bit in groups, activations int8"},
-    {"w4a16", 4, DT_COUNT, 4, false, true, "weights 4-bit in groups, float32 arithmetic"},
+    {"a8", 0, DT_BF16, 0, true, false, "weights as stored, activations int8"},
+    {"w8a8", 8, DT_BF16, 0, true, true, "weights int8 with a scale an output (or --group), activations int8"},
+    {"w4a8", 4, DT_BF16, 4, true, true, "weights 4-bit in groups, activations int8"},
+    {"w4a16", 4, DT_F16, 4, false, true, "weights 4-bit in groups, float32 arithmetic"},
     {"auto", 8, DT_BF16, 4, true, true, "each class of matrices in the format that a budget of error or size allows"},
     {"bf16", 16, DT_BF16, 0, false, false, "weights bfloat16, and activations where the target multiplies it"},
     {"f16", 16, DT_F16, 0, false, false, "weights binary16"},
@@ -118,6 +118,35 @@ bool chosen_format(const char *choices, const char *name, int *bits, int *group)
     return found;
 }
 
+static bool names_matrix(const Module *module, const char *pattern, size_t length) {
+    for (int w = 0; w < module->weight_count; w++)
+        if (module->weights[w]->type.rank >= 2 && name_matches(pattern, length, module->weights[w]->name)) return true;
+    return false;
+}
+
+static void fits_none(const Module *module, const char *pattern, size_t length, Diags *diags) {
+    if (memchr(pattern, '*', length)) return (void)diag_error(diags, NOWHERE, "--bits: '%.*s' fits no matrix", (int)length, pattern);
+    Arena *scratch = arena_new();
+    const char **names = ARENA_ARRAY(scratch, const char *, module->weight_count + 1);
+    int count = 0;
+    for (int w = 0; w < module->weight_count; w++)
+        if (module->weights[w]->type.rank >= 2) names[count++] = module->weights[w]->name;
+    diag_error(diags, NOWHERE, "--bits: no matrix is named '%.*s'", (int)length, pattern);
+    const char *near = nearest_name(arena_strndup(scratch, pattern, length), names, count);
+    if (near) diag(diags, DIAG_HINT, NOWHERE, "did you mean '%s'?", near);
+    arena_free(scratch);
+}
+
+bool choices_fit(const char *choices, const Module *module, Diags *diags) {
+    bool fit = true;
+    for (const char *at = choices; at && *at; at += strspn(at, " ")) {
+        size_t length = strcspn(at, "= ");
+        if (!names_matrix(module, at, length)) fits_none(module, at, length, diags), fit = false;
+        at += strcspn(at, " ");
+    }
+    return fit;
+}
+
 bool recipe_read(Recipe *recipe, const PassOptions *options, Diags *diags) {
     const char *name = options->quantize ? options->quantize : recipes[0].name;
     *recipe = (Recipe){.options = options};
@@ -153,7 +182,12 @@ static DType coded_type(int bits, int group, bool symmetric) {
     return DT_COUNT;
 }
 
-// The codes that a matrix of this type would have under the recipe: DT_COUNT as stored. A group that does not divide a row is halved until it does.
+int64_t group_in_row(int64_t group, int64_t columns) {
+    while (group > 32 && columns % group) group /= 2;
+    return !group || columns % group ? columns : group;
+}
+
+// What a matrix of this type would be stored as under the recipe: DT_COUNT as it is. Rows that no group divides have one scale, and eight bits for it.
 static DType stored_under(const Recipe *recipe, const Class *class, const Type *w) {
     GroupedFormat format;
     int bits = class->bits, group = class->group;
@@ -162,8 +196,9 @@ static DType stored_under(const Recipe *recipe, const Class *class, const Type *
     bool coded = grouped_format(w->dtype, &format);
     if (!bits || (coded && format.bits <= recipe->row->keep_bits)) return DT_COUNT;
     if (bits == 16) return w->dtype == recipe->row->floats ? DT_COUNT : recipe->row->floats;
-    while (group > 32 && w->dims[w->rank - 1] % group) group /= 2;
-    if (group && w->dims[w->rank - 1] % group) return DT_COUNT;
+    int64_t columns = w->dims[w->rank - 1];
+    if (group) group = (int)group_in_row(group, columns);
+    if (group && columns % 32) bits = 8, group = 0;
     DType to = coded_type(bits, group, recipe->symmetric && bits == 4);
     return w->dtype == to ? DT_COUNT : to;
 }
@@ -171,10 +206,10 @@ static DType stored_under(const Recipe *recipe, const Class *class, const Type *
 // Whether x can be int8 for this product: codes that are integers, groups that fit, sums within int32.
 static bool takes_codes(const Recipe *recipe, const Class *class, const Node *linear) {
     const Type *w = &linear->operands[1]->type;
-    int64_t inner = w->dims[w->rank - 1], group = recipe->activation > 0 ? recipe->activation : inner;
+    int64_t inner = w->dims[w->rank - 1], group = group_in_row(recipe->activation > 0 ? recipe->activation : 0, inner);
     DType to = stored_under(recipe, class, w), as = to == DT_COUNT ? w->dtype : to;
     GroupedFormat format;
-    if (!recipe->row->codes || w->rank != 2 || inner % 4 || inner % group || inner >= INT64_C(0x80000000) / (127 * 256)) return false;
+    if (!recipe->row->codes || w->rank != 2 || inner % 4 || inner >= INT64_C(0x80000000) / (127 * 256)) return false;
     if (grouped_format(as, &format)) return !format.table && (format.group % group == 0 || group % format.group == 0);
     return as == DT_W8;
 }
@@ -270,9 +305,11 @@ void classes_find(Classes *classes, const Module *module, const Recipe *recipe, 
 
 const Class *class_of(const Classes *classes, const Value *value) { return &classes->classes[bindings_class(classes->bindings, value)]; }
 
+static bool is_float(DType type) { return type == DT_BF16 || type == DT_F16; }
+
 // Int8 storage for the sake of int8 arithmetic only where that is done.
 DType class_stored(const Classes *classes, const Class *class) {
-    bool wanted = class->linear && !class->other && (!classes->recipe->row->codes || !class->float_linear);
+    bool wanted = class->linear && !class->other && (is_float(class->to) || !classes->recipe->row->codes || !class->float_linear);
     return wanted ? class->to : DT_COUNT;
 }
 
@@ -280,10 +317,17 @@ bool class_codes(const Classes *classes, const Class *class) {
     return classes->recipe->row->codes && class->linear && !class->float_linear && !class->other;
 }
 
+// Where activations are narrow, and 16 bits were asked for.
+bool class_bf16(const Classes *classes, const Class *class) {
+    const RecipeRow *row = classes->recipe->row;
+    return row->floats == DT_BF16 && class->bits == 16 && class->linear && !class->other;
+}
+
 int class_rotation(const Classes *classes, const Value *weight) {
     const Class *class = class_of(classes, weight);
     if (weight->type.rank < 2) return 0;
     int64_t columns = weight->type.dims[weight->type.rank - 1], block = columns & -columns;
-    if (!classes->recipe->row->rotates || class_stored(classes, class) == DT_COUNT) return 0;
+    DType to = class_stored(classes, class);
+    if (!classes->recipe->row->rotates || to == DT_COUNT || is_float(to)) return 0;
     return block < SMALLEST_ROTATION ? 0 : block > LARGEST_ROTATION ? LARGEST_ROTATION : (int)block;
 }

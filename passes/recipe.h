@@ -4,7 +4,7 @@
 #include "passes/passes.h"
 #include "passes/rewrite.h"
 
-// `bits`: of a weight's codes, 16 for bf16 and f16, 0 as stored. `keep_bits`: integer codes of at most so many bits stay as stored too. `codes`:
+// `bits`: of a weight's codes, 16 for bf16 and f16, 0 as stored. `floats`: what 16 bits are, of all or of those that --bits names. `keep_bits`: integer codes of at most so many bits stay as stored too. `codes`:
 // int8 codes of x. `rotates`: x and the weights that are quantized anew are rotated.
 typedef struct { const char *name; int bits; DType floats; int keep_bits; bool codes, rotates; const char *meaning; } RecipeRow;
 
@@ -20,6 +20,7 @@ bool recipe_read(Recipe *recipe, const PassOptions *options, Diags *diags);
 
 // What `choices` ("NAME=BITS NAME=4g64 …", NAME perhaps with `*`, the last that fits) say of a matrix: group -1, bits alone. False: nothing.
 bool chosen_format(const char *choices, const char *name, int *bits, int *group);
+bool choices_fit(const char *choices, const Module *module, Diags *diags);   // false with errors: a NAME fits no matrix
 
 // What all that reads a class of bound weights asks of it.
 typedef struct {
@@ -40,6 +41,9 @@ void classes_find(Classes *classes, const Module *module, const Recipe *recipe, 
 
 DType class_stored(const Classes *classes, const Class *class);   // DT_COUNT: as stored
 bool class_codes(const Classes *classes, const Class *class);     // its products take int8 codes
+bool class_bf16(const Classes *classes, const Class *class);      // its products take bf16, where a target multiplies it
+// Elements of a group in a row of so many: halved until it divides the row, which is one group where 32 does not (or `group` is 0).
+int64_t group_in_row(int64_t group, int64_t columns);
 const Class *class_of(const Classes *classes, const Value *value);
 // The block of the Hadamard transform that this class of weights, and what is multiplied with them, goes through; 0: none.
 int class_rotation(const Classes *classes, const Value *weight);
