@@ -65,6 +65,8 @@ static bool choice_valid(const BuildOptions *options, Diags *diags) {
         diag(diags, DIAG_HINT, NOWHERE, "--quant auto, w8a8 and w4a8 take it");
         return false;
     }
+    if (strcmp(quantize, "auto") == 0 && !options->bits && options->calibrate && strcmp(options->calibrate, "-") == 0)
+        return diag_error(diags, NOWHERE, "--calibrate -: --quant auto reads the text more than once, so it must be a file"), false;
     if (!budget) return true;
     char *end;
     double value = strtod(budget, &end);

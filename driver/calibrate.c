@@ -8,6 +8,7 @@
 
 #include "codegen/cache.h"
 #include "codegen/outfile.h"
+#include "runtime/team.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -266,7 +267,7 @@ static bool take_cached(Build *build, const char *name, uint64_t length, const u
 
 static bool make_file(Build *build, const char *path, const char *name, uint64_t length, const uint64_t *offsets, Diags *diags) {
     Module *module = build->model->module;
-    Calibration c = {.module = module, .path = path, .options = build->options, .threads = (int)sysconf(_SC_NPROCESSORS_ONLN)};
+    Calibration c = {.module = module, .path = path, .options = build->options, .threads = tn_team_available()};
     const char *folder = getenv("TMPDIR");
     Text unnamed = {0};
     text_printf(&unnamed, "%s/tenon.calibration", folder && *folder ? folder : "/tmp");
@@ -274,7 +275,8 @@ static bool make_file(Build *build, const char *path, const char *name, uint64_t
     bool done = calibration_text_of(build->options, &c.text, diags) && outfile_open(&file, name ? name : unnamed.data, diags);
     text_free(&unnamed);
     if (!done) return text_free(&c.text), false;
-    void *map = ftruncate(file.fd, (off_t)length) == 0 ? map_file(file.fd, length, true) : NULL;
+    errno = posix_fallocate(file.fd, 0, (off_t)length);   // a full disk is a message here, and a signal where it is written through the map
+    void *map = errno ? NULL : map_file(file.fd, length, true);
     if (!map) diag_error(diags, FILE_LOC(file.path), "no room for %llu bytes of rounded weights: %s", (unsigned long long)length, strerror(errno));
     c.moments = calloc((size_t)module->weight_count + 1, sizeof *c.moments);
     c.of = calloc((size_t)module->weight_count + 1, sizeof *c.of);
@@ -303,7 +305,11 @@ bool build_calibrate(Build *build, const char *path, Diags *diags) {
     }
     bool cached = options->cache_size && !options->no_cache && cache_open(&cache, options->cache_size, why, sizeof why);
     char *name = cached ? cached_name(build, path, &cache) : NULL;
-    bool done = take_cached(build, name, length, offsets) || make_file(build, path, name, length, offsets, diags);
+    bool done = take_cached(build, name, length, offsets);
+    if (!done) {
+        done = make_file(build, path, name, length, offsets, diags);
+        if (cached) cache_trim(&cache);
+    }
     if (cached) cache_close(&cache);
     free(name), free(offsets);
     return done;

@@ -11,12 +11,12 @@
 
 #include "codegen/cache.h"
 #include "codegen/link.h"
+#include "passes/recipe.h"
 #include "runtime/engine.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { MOST_REPAIRS = 2 };
 static const double default_budget_kl = 0.01;
@@ -90,15 +90,83 @@ static void spend(Sensitivity *s, const Budget *budget) {
     }
 }
 
+// ---- the words of --bits ---------------------------------------------------------------------------------------------------------------------------
+
+// Numbers in a name stand for layers: `*`.
+static void place_name(const char *name, char out[128]) {
+    size_t n = 0;
+    for (; *name && n < 126; name++) {
+        bool digit = *name >= '0' && *name <= '9';
+        if (!digit) out[n++] = *name;
+        else if (!n || out[n - 1] != '*') out[n++] = '*';
+    }
+    if (*name && out[n - 1] != '*') out[n++] = '*';
+    out[n] = 0;
+}
+
+typedef struct { char name[128]; int count[FORMATS]; double cost, elements, coarse; } Row;   // coarse: the cost, were all at the coarsest
+
+static Row *row_of(Row *rows, int *count, const char *weight) {
+    char name[128];
+    place_name(weight, name);
+    for (int i = 0; i < *count; i++)
+        if (strcmp(rows[i].name, name) == 0) return &rows[i];
+    rows[*count] = (Row){0};
+    memcpy(rows[*count].name, name, sizeof name);
+    return &rows[(*count)++];
+}
+
+static Row *find_rows(const Sensitivity *s, int *count) {
+    const Module *module = s->build.model->module;
+    Row *rows = ARENA_ARRAY(s->arena, Row, module->weight_count + 1);
+    *count = 0;
+    for (int u = 0; u < s->unit_count; u++) {
+        const Unit *unit = &s->units[u];
+        for (int i = 0; i < unit->count; i++) {
+            Row *row = row_of(rows, count, module->weights[unit->weights[i]]->name);
+            row->count[unit->chosen]++;
+            row->cost += unit_cost(unit, unit->chosen) / unit->count;
+            row->coarse += unit_cost(unit, unit->probe) / unit->count;
+        }
+    }
+    return rows;
+}
+
+// Do these words give the matrix this format?
+static bool gives(const char *words, const char *name, const char *format) {
+    char one[16];
+    int bits, group, wanted_bits, wanted_group;
+    snprintf(one, sizeof one, "x=%s", format);
+    chosen_format(one, "x", &wanted_bits, &wanted_group);
+    return chosen_format(words, name, &bits, &group) && bits == wanted_bits && group == wanted_group;
+}
+
+// Layers by what most of them have, then by name those that have something else.
 static char *bits_text(const Sensitivity *s) {
-    Weight *const *weights = s->build.model->module->weights;
+    const Module *module = s->build.model->module;
+    const char **formats = ARENA_ARRAY(s->arena, const char *, module->weight_count + 1);
+    int count;
+    const Row *rows = find_rows(s, &count);
     Text text = {0};
     text_puts(&text, "");
+    for (int i = 0; i < count; i++) {
+        int most = 0;
+        for (int f = 1; f < FORMATS; f++)
+            if (rows[i].count[f] > rows[i].count[most]) most = f;
+        text_printf(&text, "%s%s=%s", i ? " " : "", rows[i].name, format_names[most]);
+    }
     for (int u = 0; u < s->unit_count; u++)
-        for (int i = 0; i < s->units[u].count; i++)
-            text_printf(&text, "%s%s=%s", text.length ? " " : "", weights[s->units[u].weights[i]]->name, format_names[s->units[u].chosen]);
+        for (int i = 0; i < s->units[u].count; i++) formats[s->units[u].weights[i]] = format_names[s->units[u].chosen];
+    for (int w = 0; w < module->weight_count; w++) {
+        int bits, group;
+        const char *name = module->weights[w]->name, *format = formats[w];
+        if (!format && chosen_format(text.data, name, &bits, &group)) format = "8";   // a pattern that says too much: as all others start
+        if (format && !gives(text.data, name, format)) text_printf(&text, " %s=%s", name, format);
+    }
     return text.data;
 }
+
+// ---- measuring the whole ---------------------------------------------------------------------------------------------------------------------------
 
 // The distance of the program as it will run.
 static bool measure(const Sensitivity *s, double *distance, Diags *diags) {
@@ -127,44 +195,11 @@ static bool measure(const Sensitivity *s, double *distance, Diags *diags) {
 
 // ---- saying it -----------------------------------------------------------------------------------------------------------------------------------
 
-// Numbers in a name stand for layers: `*`.
-static void place_name(const char *name, char out[128]) {
-    size_t n = 0;
-    for (; *name && n < 126; name++) {
-        bool digit = *name >= '0' && *name <= '9';
-        if (!digit) out[n++] = *name;
-        else if (!n || out[n - 1] != '*') out[n++] = '*';
-    }
-    out[n] = 0;
-}
-
-typedef struct { char name[128]; int count[FORMATS]; double cost, elements, coarse; } Row;   // coarse: the cost, were all at the coarsest
-
-static Row *row_of(Row *rows, int *count, const char *weight) {
-    char name[128];
-    place_name(weight, name);
-    for (int i = 0; i < *count; i++)
-        if (strcmp(rows[i].name, name) == 0) return &rows[i];
-    rows[*count] = (Row){0};
-    memcpy(rows[*count].name, name, sizeof name);
-    return &rows[(*count)++];
-}
-
-static char *report(const Sensitivity *s, double distance) {
-    const Module *module = s->build.model->module;
+static char *report(const Sensitivity *s, double distance, const char *bits) {
     const char *what = !s->probe ? "error" : s->probe->causal ? "KL" : "1 - cosine";
-    Row *rows = ARENA_ARRAY(s->arena, Row, module->weight_count + 1);
-    int count = 0;
+    int count;
+    const Row *rows = find_rows(s, &count);
     Text text = {0};
-    for (int u = 0; u < s->unit_count; u++) {
-        const Unit *unit = &s->units[u];
-        for (int i = 0; i < unit->count; i++) {
-            Row *row = row_of(rows, &count, module->weights[unit->weights[i]]->name);
-            row->count[unit->chosen]++;
-            row->cost += unit_cost(unit, unit->chosen) / unit->count;
-            row->coarse += unit_cost(unit, unit->probe) / unit->count;
-        }
-    }
     text_printf(&text, "%-36s", "matrices");
     for (int f = 0; f < FORMATS; f++) text_printf(&text, " %6s", format_names[f]);
     text_printf(&text, " %12s %12s\n", what, "at 4 bits");
@@ -178,16 +213,8 @@ static char *report(const Sensitivity *s, double distance) {
     text_printf(&text, "%.2f bits a weight; expected %s %.2e", total_bits(s), what, expected(s));
     const char *how = s->options->calibrate ? "calibrated" : "rounded plainly";
     if (s->probe) text_printf(&text, "; measured on %d tokens, %s: %.2e", s->probe->rows, how, distance);
-    text_puts(&text, "\n");
+    text_printf(&text, "\nthe same again: --quant auto --bits \"%s\"\n", bits);
     return text.data;
-}
-
-static bool read_budget(const char *text, const char *option, double *value, Diags *diags) {
-    char *end;
-    if (!text) return true;
-    *value = strtod(text, &end);
-    if (end != text && !*end && *value > 0 && *value < 1e6) return true;
-    return diag_error(diags, NOWHERE, "%s is a number greater than 0, not '%s'", option, text), false;
 }
 
 // `budget`: of the choice; without, of what was measured, which serves all budgets.
@@ -215,12 +242,12 @@ static void write_cached(const char *name, const Text *text) {
     diags_free(quiet);
 }
 
+// The choice, a line; what is to be warned of, a line; the table.
 static bool choose(Sensitivity *s, const char *measured, Text *out, Diags *diags) {
     Budget budget = {0, default_budget_kl};
     double distance = 0, asked;
-    if (s->options->budget_bits && s->options->budget_kl) return diag_error(diags, NOWHERE, "--budget-bits and --budget-kl: one of them"), false;
-    if (!read_budget(s->options->budget_bits, "--budget-bits", &budget.bits, diags)) return false;
-    if (!read_budget(s->options->budget_kl, "--budget-kl", &budget.kl, diags)) return false;
+    if (s->options->budget_bits) budget.bits = strtod(s->options->budget_bits, NULL);
+    if (s->options->budget_kl) budget.kl = strtod(s->options->budget_kl, NULL);
     asked = budget.kl;
     Text known = {0};
     bool have = read_cached(measured, &known);
@@ -235,16 +262,32 @@ static bool choose(Sensitivity *s, const char *measured, Text *out, Diags *diags
         if (!s->probe || budget.bits > 0 || distance <= asked) break;
         budget.kl = expected(s) * fmin(0.9, asked / distance);
     }
-    char *bits = bits_text(s), *table = report(s, distance);
-    text_printf(out, "%s\n%s", bits, table);
+    char *bits = bits_text(s), *table = report(s, distance, bits);
+    text_printf(out, "%s\n", bits);
+    double reached = s->probe ? distance : expected(s);
+    if (budget.bits > 0 && total_bits(s) > budget.bits)
+        text_printf(out, "the budget of %g bits a weight is not met: the coarsest formats that fit these matrices take %.2f", budget.bits, total_bits(s));
+    else if (!(budget.bits > 0) && reached > asked) text_printf(out, "the budget of %g is not met: what was chosen costs %.2e", asked, reached);
+    text_printf(out, "\n%s", table);
     free(bits), free(table);
     return true;
+}
+
+static void take(Build *build, const char *text, Diags *diags) {
+    size_t bits = strcspn(text, "\n");
+    const char *warning = text + bits + (text[bits] == '\n');
+    size_t length = strcspn(warning, "\n");
+    build->chosen = *build->options;
+    build->chosen.bits = arena_strndup(build->arena, text, bits);
+    build->chosen_table = arena_strdup(build->arena, warning + length + (warning[length] == '\n'));
+    build->options = &build->chosen;
+    fprintf(stderr, "%s", build->chosen_table);
+    if (length) diag(diags, DIAG_WARNING, NOWHERE, "%.*s", (int)length, warning);
 }
 
 bool build_choose(Build *build, const char *path, Diags *diags) {
     const BuildOptions *o = build->options;
     bool wanted = o->quantize && strcmp(o->quantize, "auto") == 0 && !o->bits;
-    if (!wanted && (o->budget_bits || o->budget_kl)) return diag_error(diags, NOWHERE, "a budget is for --quant auto without --bits"), false;
     if (!wanted) return true;
     Cache cache = {0};
     char why[300];
@@ -259,14 +302,7 @@ bool build_choose(Build *build, const char *path, Diags *diags) {
         sensitivity_close(&s);
         if (done) write_cached(name, &text);
     }
-    if (done) {
-        size_t line = strcspn(text.data, "\n");
-        build->chosen = *o;
-        build->chosen.bits = arena_strndup(build->arena, text.data, line);
-        build->chosen_table = arena_strdup(build->arena, text.data + line + 1);
-        build->options = &build->chosen;
-        if (isatty(2) || !build->variant.code_only) fprintf(stderr, "%s", build->chosen_table);
-    }
+    if (done) take(build, text.data, diags);
     text_free(&text);
     free(name), free(measured);
     if (cached) cache_close(&cache);

@@ -5,6 +5,7 @@
 #include "driver/sensitivity.h"
 #include "codegen/plan.h"
 #include "runtime/engine.h"
+#include "runtime/team.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -98,7 +99,7 @@ static bool own_weights(Probe *p, Diags *diags) {
     const unsigned char *at = tn_blob_section(p->program.blob, SECTION_WEIGHTS, &length);
     unsigned char *first = (unsigned char *)((uintptr_t)at / page * page), *end = (unsigned char *)(((uintptr_t)at + length + page - 1) / page * page);
     void *copy = mmap(NULL, (size_t)(end - first), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (copy != MAP_FAILED) memcpy((char *)copy + (at - first), at, length);
+    if (copy != MAP_FAILED) memcpy(copy, first, (size_t)(end - first));   // neighbours in the first and the last page, too
     if (copy == MAP_FAILED || mremap(copy, (size_t)(end - first), (size_t)(end - first), MREMAP_MAYMOVE | MREMAP_FIXED, first) == MAP_FAILED)
         return diag_error(diags, NOWHERE, "no room for %zu bytes of weights", length), false;
     p->weights = (unsigned char *)at;
@@ -330,7 +331,7 @@ static bool prepare(Sensitivity *s, Diags *diags) {
     options->activation_group = s->options->activation_group;
     if (!build_load(&s->build, s->path, options, diags) || !build_passes(s->build.model->module, options, diags)) return false;
     Calibration *c = &s->calibration;
-    *c = (Calibration){.module = s->build.model->module, .path = s->path, .options = s->options, .threads = (int)sysconf(_SC_NPROCESSORS_ONLN)};
+    *c = (Calibration){.module = s->build.model->module, .path = s->path, .options = s->options, .threads = tn_team_available()};
     c->moments = calloc((size_t)c->module->weight_count + 1, sizeof *c->moments);
     c->of = calloc((size_t)c->module->weight_count + 1, sizeof *c->of);
     if (!c->moments || !c->of) abort();

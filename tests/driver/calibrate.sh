@@ -56,11 +56,13 @@ coarse=$(kl --kv int8) floats=$(kl --kv f32)
 python3 -c "import sys; sys.exit(not $coarse > $floats == 0)" || fail "KL $coarse with a cache of int8, $floats with one of floats"
 
 # auto: what was chosen is said and kept; a budget in bits is kept to
-must "auto" tenon run wide.yaml --quant auto --budget-bits 6.5 --calibrate text.txt --tokens 1,2,3 -n 0
+must "auto" tenon run wide.yaml --quant auto --budget-bits 6.5 --calibrate text.txt --tokens 1,2,3 -n 0 --logits a.npy
 grep -q 'bits a weight; expected KL .*; measured on' said || fail "auto does not say what it chose"
 bits=$(sed -n 's/ bits a weight.*//p' said)
 python3 -c "import sys; sys.exit(not $bits <= 6.5)" || fail "auto: $bits bits a weight"
 expect_count 'a-*' 1 "auto"
+words=$(sed -n 's/^the same again: .*--bits "\(.*\)"$/\1/p' said)
+must "auto, repeated" tenon run wide.yaml --quant auto --bits "$words" --calibrate text.txt --tokens 1,2,3 -n 0 --logits b.npy && same a.npy b.npy "--bits '$words'"
 
 must "auto, again" tenon compile wide.yaml --quant auto --budget-bits 6.5 --calibrate text.txt -o again.c
 expect_count 'a-*' 1 "auto, again"
@@ -71,6 +73,10 @@ must "auto without calibration" tenon compile wide.yaml --quant auto --budget-bi
 grep -q 'tokens, rounded plainly' said || fail "auto without calibration does not say so"
 must "auto without a tokenizer" tenon compile ids.yaml --quant auto --budget-bits 5.5 -o ids.c
 grep -q 'bits a weight; expected error' said || fail "auto without a tokenizer does not say by what it chose"
+for i in 1 2; do
+    must "a budget too small" tenon compile ids.yaml --quant auto --budget-bits 3 -o ids.c
+    grep -q 'the budget of 3 bits a weight is not met' said || fail "auto does not say that its budget is not met ($i)"
+done
 
 # layers of different formats: the same bits in every form
 mixed="--quant w4a8 --kv f32 --bits l*.up=8\ l0.w*=4g64\ l1.wv=8\ l1.down=8g32"
@@ -99,6 +105,7 @@ wrong "the model needs a tokenizer" run ids.yaml --quant w8a8 --calibrate text.t
 wrong "nothing.txt" run wide.yaml --quant w8a8 --calibrate nothing.txt --tokens 1 -n 0
 wrong "is not NAME=BITS" run wide.yaml --quant w8a8 --bits 'l0.wq=5' --tokens 1 -n 0
 wrong "is not NAME=BITS" run wide.yaml --quant w8a8 --bits 'l0.wq=4g48' --tokens 1 -n 0
+wrong "no matrix is named 'l0.wqq'" run wide.yaml --quant w8a8 --bits 'l0.wqq=4' --tokens 1 -n 0
 wrong "--group is 32, 64, 128 or channel" run wide.yaml --quant w8a8 --group 48 --tokens 1 -n 0
 wrong "leaves activations in float" run wide.yaml --quant w4a16 --act-group 32 --tokens 1 -n 0
 wrong "one of them" run wide.yaml --quant auto --budget-bits 5 --budget-kl 0.1 --tokens 1 -n 0

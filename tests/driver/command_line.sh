@@ -53,6 +53,7 @@ expect 2 "did you mean 'w8a8'?" eval "$folder/absent.yaml" --text x --against-qu
 expect 2 "--budget-kl is for --quant auto" run "$folder/absent.yaml" --quant w8a8 --budget-kl 0.1 -p x
 expect 2 "--budget-bits is a number greater than 0, not 'few'" run "$folder/absent.yaml" --quant auto --budget-bits few -p x
 expect 2 "--budget-kl and --budget-bits: one of them" run "$folder/absent.yaml" --quant auto --budget-kl 0.1 --budget-bits 5 -p x
+expect 2 "so it must be a file" run "$folder/absent.yaml" --quant auto --calibrate - -p x
 expect 2 "chooses what --bits says already" run "$folder/absent.yaml" --quant auto --budget-kl 0.1 --bits a=4 -p x
 expect 2 "none is given" run "$folder/absent.yaml" --bits a=4 -p x
 expect 0 "--no-cache" compile --help
