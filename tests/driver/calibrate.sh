@@ -78,6 +78,10 @@ for i in 1 2; do
     grep -q 'the budget of 3 bits a weight is not met' said || fail "auto does not say that its budget is not met ($i)"
 done
 
+# the cache keeps to its bound when a program is compiled, too
+must "a small cache" tenon compile wide.yaml --quant w8a8 --calibrate text.txt --skip-pass rotate --cache-size 1K -o small.c
+[ "$(find "$cache" -type f -printf '%s\n' | awk '{ n += $1 } END { print n + 0 }')" -le 1024 ] || fail "a small cache: $(ls -l "$cache")"
+
 # layers of different formats: the same bits in every form
 mixed="--quant w4a8 --kv f32 --bits l*.up=8\ l0.w*=4g64\ l1.wv=8\ l1.down=8g32"
 must "mixed layers" eval tenon run wide.yaml $mixed --tokens 1,2,3,4,5,6,7 -n 0 --logits a.npy
