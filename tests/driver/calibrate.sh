@@ -90,6 +90,11 @@ must "running it" ./mixed --tokens 1,2,3,4,5,6,7 -n 0 --logits b.npy --threads 1
 must "the interpreter" eval tenon run wide.yaml $mixed --reference --tokens 1,2,3,4,5,6,7 -n 0 --logits c.npy
 same a.npy b.npy "mixed executable"
 near a.npy c.npy "mixed layers"
+sixteen="--quant w8a8 --bits l0.*=16\ l1.wo=16"
+must "16 bits for some" eval tenon run wide.yaml $sixteen --threads 2 --tokens 1,2,3,4,5,6,7 -n 0 --logits a.npy
+must "16 bits, executable" eval tenon compile wide.yaml $sixteen -o sixteen
+must "running it" ./sixteen --tokens 1,2,3,4,5,6,7 -n 0 --logits b.npy --threads 1
+same a.npy b.npy "16 bits for some"
 
 # tasks
 must "next-word" tenon eval wide.yaml --text text.txt --limit 300 --task next-word --against-quant as-stored --quant w8a8
