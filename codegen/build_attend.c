@@ -241,13 +241,14 @@ static void value_strip(const Attend *a) {
     kernel_end(k);
 }
 
-static void merge_strip(const Attend *a) {
+// Rows first … last of the run join what came before this chunk; theirs begin at row `base` in acc, top and total.
+static void merge_rows(const Attend *a, const char *first, const char *last, const char *base, const char *total) {
     Kernel *k = a->k;
-    kernel_loop_text(k, "i", "0", "s.last - s.first");
-    kernel_call(k, "const int fresh = chunk == run.chunk || chunk == tn_seen_from(a, run.first + s.first + i, %d) / TN_CHUNK", a->window);
+    kernel_loop_text(k, "i", first, last);
+    kernel_call(k, "const int fresh = chunk == run.chunk || chunk == tn_seen_from(a, run.first + i, %d) / TN_CHUNK", a->window);
     kernel_loop(k, "h", a->group);
-    kernel_call(k, "const long from = i * %d + h, at = from + s.first * %d", a->group, a->group);
-    kernel_call(k, "tn_merge(merged + at * %d, merged_top + at, merged_total + at, acc + from * %d, top[from], total[from], %d, fresh)", a->v_padded, a->v_padded, a->v_padded);
+    kernel_call(k, "const long at = i * %d + h, from = at - %s * %d", a->group, base, a->group);
+    kernel_call(k, "tn_merge(merged + at * %d, merged_top + at, merged_total + at, acc + from * %d, top[from], %s, %d, fresh)", a->v_padded, a->v_padded, total, a->v_padded);
     kernel_end(k);
     kernel_end(k);
 }
@@ -262,24 +263,12 @@ static void attend_strips(const Attend *a) {
     score_strip(a);
     soften_strip(a, chunk);
     value_strip(a);
-    merge_strip(a);
+    merge_rows(a, "s.first", "s.last", "s.first", "total[from]");
     kernel_end(k);
     kernel_end(k);
 }
 
 // ---- chunks -----------------------------------------------------------------------------------------------------------------------------
-
-static void merge_rows(const Attend *a) {
-    Kernel *k = a->k;
-    kernel_loop_text(k, "i", "part.first", "part.last");
-    kernel_call(k, "const int fresh = chunk == run.chunk || chunk == tn_seen_from(a, run.first + i, %d) / TN_CHUNK", a->window);
-    kernel_loop(k, "h", a->group);
-    kernel_call(k, "const long at = i * %d + h", a->group);
-    kernel_call(k, "tn_merge(merged + at * %d, merged_top + at, merged_total + at, acc + at * %d, top[at], tn_sum16(tn_load(total + at * 16)), %d, fresh)", a->v_padded, a->v_padded,
-                a->v_padded);
-    kernel_end(k);
-    kernel_end(k);
-}
 
 static void attend_chunks(const Attend *a) {
     Kernel *k = a->k;
@@ -291,7 +280,7 @@ static void attend_chunks(const Attend *a) {
     kernel_map(k, a->acc, index_add(index_variable(i, (int64_t)a->group * a->v_padded), index_variable(lane, 1)), lane, (int64_t)a->group * a->v_padded, NULL, expr_number(k, 0));
     kernel_end(k);
     attend_block(a);
-    merge_rows(a);
+    merge_rows(a, "part.first", "part.last", "0", "tn_sum16(tn_load(total + from * 16))");
     kernel_end(k);
 }
 
