@@ -169,11 +169,16 @@ TN_INLINE long tn_row_blocks(long rows, long block, long least, long wanted) {
     const long needed = (rows + block - 1) / block, most = rows / least < wanted ? rows / least : wanted;
     return needed > most ? needed : most;
 }
-// A thread's share of n tasks: a contiguous range.
-TN_INLINE void tn_share(const tn_worker *w, long n, long *first, long *last) {
-    *first = n * w->index / w->count;
-    *last = n * (w->index + 1) / w->count;
+// n tasks that each cost the same, before which lie `at` of the `total` cost that several kernels or experts share.
+typedef struct { long total, at, n, each; } tn_tasks;
+TN_INLINE tn_tasks tn_alike(long n) { return (tn_tasks){n, 0, n, 1}; }
+TN_INLINE void tn_range(tn_tasks p, int index, int count, long *first, long *last) {
+    const long from = p.total * index / count - p.at, to = p.total * (index + 1) / count - p.at;
+    *first = from <= 0 ? 0 : from >= p.n * p.each ? p.n : (from + p.each - 1) / p.each;
+    *last = to <= 0 ? 0 : to >= p.n * p.each ? p.n : (to + p.each - 1) / p.each;
 }
+// A thread's share of n tasks.
+TN_INLINE void tn_share(const tn_worker *w, long n, long *first, long *last) { tn_range(tn_alike(n), w->index, w->count, first, last); }
 TN_NOINLINE void tn_observe(const tn_step *s, float *to, const float *x, int n, const tn_u8 *w) {
     for (int i = 0; i < n; i++) to[i] = x[i];
     if (s->observe) s->observe(s->observe_to, (tn_u64)(w - s->weights), x, n);
@@ -201,14 +206,6 @@ TN_INLINE void tn_table_row(float *to, const float *table, int id, long rows, lo
 TN_INLINE void tn_barrier(tn_worker *w) {
     if (w->barrier) w->barrier(w);
     w->since = w->launch + 1;
-}
-// n tasks that each cost the same, before which lie `at` of the `total` cost that several kernels or experts share.
-typedef struct { long total, at, n, each; } tn_tasks;
-TN_INLINE tn_tasks tn_alike(long n) { return (tn_tasks){n, 0, n, 1}; }
-TN_INLINE void tn_range(tn_tasks p, int index, int count, long *first, long *last) {
-    const long from = p.total * index / count - p.at, to = p.total * (index + 1) / count - p.at;
-    *first = from <= 0 ? 0 : from >= p.n * p.each ? p.n : (from + p.each - 1) / p.each;
-    *last = to <= 0 ? 0 : to >= p.n * p.each ? p.n : (to + p.each - 1) / p.each;
 }
 // Takes half of what is left of an owner's n tasks. Its word holds the launch it counts for and how many of its tasks are taken. Another's tasks may be
 // taken before the owner comes only in the first launch behind a barrier: else it may still be at an earlier one.
