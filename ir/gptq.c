@@ -7,7 +7,7 @@
 enum { PANEL = 64, STRIP = 128, ROWS = 16 };   // of the factorization; columns between two passes over all earlier errors; rows that go together
 
 #if defined(__x86_64__) && defined(__has_attribute)
-#if __has_attribute(target_clones) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if __has_attribute(target_clones) && !defined(TENON_SANITIZED)   // clones are chosen before a sanitizer is ready
 #define VECTORS __attribute__((target_clones("avx512f", "avx2", "default")))
 #endif
 #endif
