@@ -99,13 +99,17 @@ static bool read_choices(const char *choices, Diags *diags) {
     return true;
 }
 
+// After a star the rest is tried at each place in turn; only the last star's places, which are enough.
 static bool name_matches(const char *pattern, size_t length, const char *name) {
-    if (!length) return !*name;
-    if (*pattern != '*') return *name == *pattern && name_matches(pattern + 1, length - 1, name + 1);
-    do
-        if (name_matches(pattern + 1, length - 1, name)) return true;
-    while (*name++);
-    return false;
+    const char *end = pattern + length, *star = NULL, *from = NULL;
+    while (*name) {
+        if (pattern < end && *pattern == '*') star = ++pattern, from = name;
+        else if (pattern < end && *pattern == *name) pattern++, name++;
+        else if (star) pattern = star, name = ++from;
+        else return false;
+    }
+    while (pattern < end && *pattern == '*') pattern++;
+    return pattern == end;
 }
 
 bool chosen_format(const char *choices, const char *name, int *bits, int *group) {
