@@ -115,6 +115,7 @@ wrong "nothing.txt" run wide.yaml --quant w8a8 --calibrate nothing.txt --tokens 
 wrong "is not NAME=BITS" run wide.yaml --quant w8a8 --bits 'l0.wq=5' --tokens 1 -n 0
 wrong "is not NAME=BITS" run wide.yaml --quant w8a8 --bits 'l0.wq=4g48' --tokens 1 -n 0
 wrong "no matrix is named 'l0.wqq'" run wide.yaml --quant w8a8 --bits 'l0.wqq=4' --tokens 1 -n 0
+wrong "fits no matrix" run wide.yaml --quant w8a8 --bits '************************************************l0*qq=4' --tokens 1 -n 0
 wrong "--group is 32, 64, 128 or channel" run wide.yaml --quant w8a8 --group 48 --tokens 1 -n 0
 wrong "leaves activations in float" run wide.yaml --quant w4a16 --act-group 32 --tokens 1 -n 0
 wrong "one of them" run wide.yaml --quant auto --budget-bits 5 --budget-kl 0.1 --tokens 1 -n 0
