@@ -1,6 +1,8 @@
 // Inference of ops that read weights, attend, gather over a sequence, or run a function.
 #include "ir/internal.h"
 
+#include <float.h>
+#include <math.h>
 #include <string.h>
 
 static bool per_token(Infer *infer, int i) {
@@ -145,14 +147,21 @@ static void norm(Infer *infer) {
 void infer_RMS_NORM(Infer *infer) { norm(infer); }
 void infer_LAYER_NORM(Infer *infer) { norm(infer); }
 
+// An attribute that is a number of float32, and no infinity.
+static bool float_attr(Infer *infer, const char *name) {
+    double value = node_number(infer->node, name);
+    return fabs(value) <= FLT_MAX || infer_error(infer, "%s=%g is beyond float32", name, value);
+}
+
 void infer_ROPE(Infer *infer) {
     if (!expect_dtype(infer, 0, DT_F32) || !per_token(infer, 0) || !has_columns(infer, 0)) return;
     int64_t dims = node_int(infer->node, "dims"), size = last_size(&infer->in[0]);
     if (dims == -1) dims = size;
     if (dims < 2 || dims > size || dims % 2)
         infer_error(infer, "dims=%lld must be even and within the %lld of a head", (long long)dims, (long long)size);
-    else if (!(node_number(infer->node, "base") > 0)) infer_error(infer, "base must be positive");
-    else if (expect_vector(infer, 1, dims / 2, "half of the rotated dimensions")) infer_result(infer, infer->in[0]);
+    else if (!(node_number(infer->node, "base") >= FLT_MIN)) infer_error(infer, "base must be positive");   // no frequency overflows
+    else if (float_attr(infer, "base") && float_attr(infer, "mscale") && expect_vector(infer, 1, dims / 2, "half of the rotated dimensions"))
+        infer_result(infer, infer->in[0]);
 }
 
 // ---- attention ------------------------------------------------------------------------------------------------------
@@ -192,6 +201,7 @@ static bool attention_result(Infer *infer, int q, const Type *cache, int sinks, 
     if (!expect_vector(infer, sinks, heads, "heads") || !expect_vector(infer, slopes, heads, "heads")) return false;
     if (node_number(infer->node, "window") < 0) return infer_error(infer, "window is negative");
     if (node_number(infer->node, "softcap") < 0) return infer_error(infer, "softcap is negative");
+    if (!float_attr(infer, "scale") || !float_attr(infer, "softcap")) return false;
     type.dims[2] = cache->dims[2];
     infer_result(infer, type);
     return true;
