@@ -1,6 +1,7 @@
 // The linear builder: a kernel whose anchor is one or more products of the same rows with packed panels. A task is one panel of 64 outputs for a
 // block of rows. Accumulators go through scratch once, where the elementwise epilogue reads them and writes the results.
 #include "codegen/values.h"
+#include "runtime/abi.h"
 #include <string.h>
 
 static bool is_product(const Node *node) { return node->op == OP_LINEAR || node->op == OP_LINEAR_I8 || node->op == OP_LINEAR_BF16; }
@@ -145,6 +146,15 @@ static Expr *epilogue(Linear *l, const Value *v, const Index *at, int depth) {
     return values_apply(r, v, args);
 }
 
+// A block of outputs is a panel, so that one task knows it whole; what it has just stored is still near.
+static void say_largest(const Linear *l, int to) {
+    Kernel *k = l->r->k;
+    _Static_assert((int)TN_BLOCK == (int)PANEL_WIDTH, "a task makes whole blocks");
+    const char *columns = l->outputs % PANEL_WIDTH ? "columns" : arena_printf(k->arena, "%d", PANEL_WIDTH);
+    long long outputs = (long long)l->outputs, panels = (outputs + PANEL_WIDTH - 1) / PANEL_WIDTH;
+    kernel_call(k, "if (a->largest) a->largest[(row + r) * %lld + panel] = tn_block_largest(%s + panel * %d + r * %lld, %s)", panels, k->buffers[to].name, PANEL_WIDTH, outputs, columns);
+}
+
 static void results(Linear *l, const Type *shape) {
     RowValues *r = l->r;
     Kernel *k = r->k;
@@ -160,6 +170,7 @@ static void results(Linear *l, const Type *shape) {
         int to = kernel_buffer(k, arena_printf(k->arena, "%s", c_identifier(k->arena, result->name)), v->type.dtype, PLACE_MEMORY, 0,
                                arena_printf(k->arena, "(%s *)a->out[%d] + row * %lld", type, i, (long long)type_row_elements(&v->type)));
         kernel_map(k, to, values_flat(v, at), lane, PANEL_WIDTH, l->outputs % PANEL_WIDTH ? "columns" : NULL, epilogue(l, v, at, 0));
+        if (i == k->largest) say_largest(l, to);
     }
     kernel_end(k);
 }

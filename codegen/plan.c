@@ -76,6 +76,8 @@ static bool contains(const Func *f, OpId op) {
     return false;
 }
 
+static bool projects(const Func *f) { return contains(f, OP_LINEAR) || contains(f, OP_LINEAR_I8) || contains(f, OP_LINEAR_BF16); }
+
 // Scratch lies on a thread's stack, of which Linux gives 8 MiB.
 static bool fits_stack(const Kernel *k, Diags *diags) {
     uint64_t bytes = 0;
@@ -97,9 +99,9 @@ static Kernel *kernel_new(const Plan *plan, const FuncPlan *f, const char *name,
     k->fixed = fixed;
     k->param_storage = f->storage;
     k->rotations = f->rotations;
+    k->largest = f->largest;
     k->rows_read = ARENA_ARRAY(plan->arena, bool, f->func->param_count);
-    bool linear = contains(f->func, OP_LINEAR) || contains(f->func, OP_LINEAR_I8) || contains(f->func, OP_LINEAR_BF16);
-    bool built = contains(f->func, OP_ATTEND) ? build_attend(k, diags) : linear ? build_linear(k, diags) : build_rows(k, diags);
+    bool built = contains(f->func, OP_ATTEND) ? build_attend(k, diags) : projects(f->func) ? build_linear(k, diags) : build_rows(k, diags);
     return built && fits_stack(k, diags) ? k : NULL;
 }
 
@@ -139,6 +141,19 @@ static void mark_experts(Plan *plan) {
     }
 }
 
+// Tokens are drawn from the output of a projection to the vocabulary: its kernel also says the largest of each block, so that few blocks are looked at.
+static void find_output(Plan *plan) {
+    const Func *main = plan->module->main;
+    const Value *out = main->results[0];
+    const Node *node = out->kind == VALUE_RESULT ? out->node : NULL;
+    FuncPlan *f = node && node->op == OP_CALL && out->type.rank == 2 && out->type.dims[0] == DIM_R ? plan_func(plan, node_attr(node, "block")->func) : NULL;
+    if (!f || !f->func->kernel || !projects(f->func)) return;
+    for (int r = 0; r < node->result_count; r++) {
+        const Value *made = through_reshape(f->func->results[r]);
+        if (node->results[r] == out && made->type.rank == 2 && made->type.dtype == DT_F32) f->largest = r, plan->output = node;
+    }
+}
+
 static bool plan_functions(Plan *plan, Diags *diags) {
     const Module *m = plan->module;
     plan->funcs = ARENA_ARRAY(plan->arena, FuncPlan, m->func_count);
@@ -146,6 +161,7 @@ static bool plan_functions(Plan *plan, Diags *diags) {
         FuncPlan *f = &plan->funcs[i];
         const Func *func = f->func = m->funcs[i];
         f->name = function_name(plan, i);
+        f->largest = -1;
         f->slots = param_slot(func, func->param_count);
         f->bound = ARENA_ARRAY(plan->arena, Weight *, func->param_count);
         f->several = ARENA_ARRAY(plan->arena, bool, func->param_count);
@@ -169,6 +185,7 @@ static bool plan_functions(Plan *plan, Diags *diags) {
         }
     }
     mark_experts(plan);
+    find_output(plan);
     return bind_parameters(plan, diags);
 }
 

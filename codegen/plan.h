@@ -29,6 +29,7 @@ typedef struct {
     bool in_expert;            // its rows are an expert's, not the step's
     int *rotations;            // of a kernel: of each node, the rotation that a rope turns by; -1: it computes its own angles
     DType *storage;            // of each parameter
+    int largest;               // of a kernel: its result that is the program's output (kernel.h); -1: none
 } FuncPlan;
 
 // A table of angles that a step computes once: for each token the cosines, then the sines, each padded to 16.
@@ -50,6 +51,7 @@ struct Plan {
     uint64_t partial_offset;   // in the arena: what a kernel leaves for the one behind it
     int rotation_count, rotation_capacity; Rotation *rotations;
     bool causal;
+    const Node *output;        // main's call of the kernel that says the largest value of each block of the output; NULL: none does
 };
 
 bool plan_vary(Plan *plan, FuncPlan *f, const Schedule *schedules, int count, Diags *diags);   // for the tuner: more forms of a kernel

@@ -161,6 +161,7 @@ static void print_arguments(Step *s, const Node *node, const FuncPlan *callee, u
     }
     if (callee->func->param_count) text_puts(s->out, "}");
     if (!s->f->expert) text_printf(s->out, ", .cache = cache + %lluULL", (unsigned long long)cache);
+    if (node == s->plan->output) text_puts(s->out, ", .largest = s->largest");
     if (callee->kernel->after) text_printf(s->out, ", .partial = s->arena + %llu", (unsigned long long)s->plan->partial_offset);
     text_puts(s->out, "};\n");
 }
@@ -403,10 +404,10 @@ void program_print(const Plan *plan, const char *targets, const char *code, Text
                 "const tn_program TN_MODEL = {\n    .abi = TN_ABI, .model = \"%s\", .target = \"%s\", .compiler = \"tenon %s\", .blob_hash = TN_BLOB_HASH,\n"
                 "    .weights_bytes = %lluULL, .arena_bytes = %lluULL, .page_bytes = %lluULL, .page_tokens = %d, .context = %lld,\n"
                 "    .max_tokens = %d, .max_rows = %d, .max_sequences = %d, .input_count = %d, .input_names = tn_input_names, .input_limits = tn_input_limits, .input_defaults = tn_input_defaults,\n"
-                "    .out_kind = %s, .out_width = %lld, .causal = %d,\n    %s,\n};\n",
+                "    .out_kind = %s, .out_width = %lld, .out_blocks = %lld, .causal = %d,\n    %s,\n};\n",
                 name.data ? name.data : "model", targets, TENON_VERSION, (unsigned long long)plan->weights_bytes, (unsigned long long)plan->arena_bytes,
                 (unsigned long long)plan->page_bytes, KV_BLOCK, (long long)m->context, m->max_tokens, m->max_rows, m->max_sequences, m->main->input_count, kind,
-                (long long)type_row_elements(result), plan->causal, code);
+                (long long)type_row_elements(result), plan->output ? (long long)(type_row_elements(result) + TN_BLOCK - 1) / TN_BLOCK : 0, plan->causal, code);
     text_free(&name);
 }
 

@@ -6,7 +6,9 @@
 #ifndef TENON_RUNTIME_ABI_H
 #define TENON_RUNTIME_ABI_H
 
-#define TN_ABI 3
+#define TN_ABI 4
+
+enum { TN_BLOCK = 64 };              // output values of a block
 
 typedef struct tn_step {
     const unsigned char *weights;      // the blob's weight section (mapped, page-aligned)
@@ -18,6 +20,8 @@ typedef struct tn_step {
     const int *keep;                   // [rows]: the rows whose output is asked for (output TN_PER_ROW), in increasing order
     unsigned char *const *pages;       // [sequences × pages_per_sequence]: KV pages, each tn_program.page_bytes, 64-byte aligned
     float *out;                        // [rows or sequences or tokens, out_width] by tn_program.out_kind
+    float *largest;                    // NULL, or [rows, out_blocks]: the largest value of each block of a row of `out`; NaN is never it,
+                                       // -infinity where a block has no number
     int tokens, sequences, rows, pages_per_sequence;
     // NULL, or (in a calibration run, from any thread) shown each row that the weight at this offset of `weights` is multiplied with
     void (*observe)(void *to, unsigned long long weight, const float *row, long n);
@@ -71,6 +75,7 @@ typedef struct tn_program {
     const int *input_limits;                       // each input's ids are 0 … limit-1 (rows of the table it reads); the run time refuses others
     const int *input_defaults;                     // what each input's ids are where nothing else is given (tokens: unused); NULL: 0
     int out_kind, out_width;
+    int out_blocks;                                // ceil(out_width / TN_BLOCK) if `run` says the largest value of each block of a row; 0: it does not
     int causal;                                    // 0: a sequence must come whole in one step
     int kernel_count;
     const tn_kernel_info *kernels;

@@ -20,7 +20,7 @@ typedef struct {
     int *ids, *position, *sequence, *first, *keep, *handle, *taken;    // handle, taken: of each of the step's sequences
     const int **inputs;
     unsigned char **pages; size_t page_room;
-    float *out; size_t out_room;                                       // floats
+    float *out, *largest; size_t out_room, largest_room;               // floats
     tn_row *rows; int row_count, row_room;
 } StepBuffers;
 
@@ -48,7 +48,9 @@ tn_engine *tn_open_blob(const tn_program *program, const Blob *blob, const tn_op
 int tn_engine_time_kernels(tn_engine *engine, tn_failure *failure);   // from now on, adding up in kernel_ns
 void tn_park(tn_engine *engine, int sequence);
 int tn_row_limit(const tn_program *program);                          // rows a step asks for at most, so that their output stays small
-int tn_draw(const float *logits, int width, const int *history, int length, const tn_sampling *sampling, tn_failure *failure);   // -1: no memory
+const float *tn_row_largest(const tn_engine *engine, int row);         // of each block of the last step's row (abi.h); NULL: not known
+// The next token; -1: no memory. largest: of each block of the logits, or NULL; the result is the same.
+int tn_draw(const float *logits, const float *largest, int width, const int *history, int length, const tn_sampling *sampling, tn_failure *failure);
 double tn_exp(double x);                                              // the same bits everywhere
 
 #endif

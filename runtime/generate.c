@@ -175,8 +175,8 @@ static int generate_loop(GenerateLoop *loop) {
             Generation *one = generate_find(loop, row->sequence);
             if (!one || one->result || row->position != tn_length(engine, row->sequence) - 1)
                 continue;
-            int id = tn_draw(row->values, tn_width(engine), tn_tokens(engine, row->sequence), tn_length(engine, row->sequence), &loop->how->sampling,
-                             loop->failure);
+            int id = tn_draw(row->values, tn_row_largest(engine, i), tn_width(engine), tn_tokens(engine, row->sequence), tn_length(engine, row->sequence),
+                             &loop->how->sampling, loop->failure);
             if (id < 0 || generate_token(loop, one, id))
                 return -1;
         }

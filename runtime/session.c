@@ -111,7 +111,7 @@ void tn_close(tn_engine *engine) {
         tn_sequence_free(engine, i);
     StepBuffers *step = &engine->step;
     void *owned[] = {step->ids, step->position, step->sequence, step->keep, step->first, step->handle, step->taken, (void *)step->inputs,
-                     step->rows, step->pages, step->out, engine->sequences, engine->kernel_ns};
+                     step->rows, step->pages, step->out, step->largest, engine->sequences, engine->kernel_ns};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         free(owned[i]);
     tn_kv_free(engine->kv);
@@ -340,21 +340,30 @@ static int session_pages(tn_engine *engine, tn_step *step, tn_failure *failure) 
     return 0;
 }
 
+// Room for at least so many floats.
+static bool session_floats(float **floats, size_t *room, size_t needed) {
+    if (needed <= *room)
+        return true;
+    free(*floats);
+    *room = 0;
+    if (posix_memalign((void **)floats, 64, needed * sizeof(float))) {
+        *floats = NULL;
+        return false;
+    }
+    *room = needed;
+    return true;
+}
+
 static int session_out(tn_engine *engine, tn_step *step, tn_failure *failure) {
     StepBuffers *buffers = &engine->step;
-    int kind = engine->program->out_kind;
+    const tn_program *program = engine->program;
+    int kind = program->out_kind;
     size_t rows = (size_t)(kind == TN_PER_TOKEN ? step->tokens : kind == TN_PER_ROW ? step->rows : step->sequences);
-    size_t needed = rows * (size_t)engine->program->out_width;
-    if (needed > buffers->out_room) {
-        free(buffers->out);
-        buffers->out_room = 0;
-        if (posix_memalign((void **)&buffers->out, 64, needed * sizeof(float))) {
-            buffers->out = NULL;
-            return tn_fail(failure, TN_BAD_MACHINE, "no memory for %zu rows of output", rows);
-        }
-        buffers->out_room = needed;
-    }
+    if (!session_floats(&buffers->out, &buffers->out_room, rows * (size_t)program->out_width) ||
+        !session_floats(&buffers->largest, &buffers->largest_room, rows * (size_t)program->out_blocks))
+        return tn_fail(failure, TN_BAD_MACHINE, "no memory for %zu rows of output", rows);
     step->out = buffers->out;
+    step->largest = program->out_blocks ? buffers->largest : NULL;
     return 0;
 }
 
@@ -398,6 +407,12 @@ int tn_run(tn_engine *engine, tn_failure *failure) {
 }
 
 const tn_row *tn_rows(const tn_engine *engine) { return engine->step.rows; }
+
+const float *tn_row_largest(const tn_engine *engine, int row) {
+    const tn_program *program = engine->program;
+    ptrdiff_t out = (engine->step.rows[row].values - engine->step.out) / program->out_width;
+    return program->out_blocks ? engine->step.largest + out * program->out_blocks : NULL;
+}
 
 // ---- text -----------------------------------------------------------------------------------------------------------------
 

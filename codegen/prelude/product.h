@@ -1,4 +1,11 @@
 // ---- prelude: products with panels --------------------------------------------------------------------------------------
+// The largest of a block's values, up to 64; NaN never is, -infinity when there is no number.
+TN_INLINE float tn_block_largest(const float *x, int n) {
+    const tn_v least = tn_splat(-__builtin_inff());
+    tn_v m = least;
+    for (int i = 0; i < n; i += 16) m = tn_max(i + 16 <= n ? tn_load(x + i) : tn_select(tn_lanes(i) < tn_splat_i(n), tn_load_n(x + i, n - i), least), m);
+    return tn_max16(m);
+}
 // acc[row][column] (+)= Σ_k x[row][k] · w[k][column], one chain of fused multiply-adds over k in order for each element: so any division into
 // rows, columns and blocks of k gives the same bits.
 TN_INLINE void tn_product_rows(float *acc, long ldacc, const float *x, long ldx, const float *w, long ldw, int k, int accumulate, const int m, const int vectors) {

@@ -191,6 +191,7 @@ typedef struct tn_args {
     const int *position, *sequence;      // of each row
     tn_u64 cache;                        // offset in a KV page
     tn_u8 *partial;                      // what a kernel leaves for the one behind it
+    float *largest;                      // NULL, or where the largest value of each block of its result is wanted
     int rows;
 } tn_args;
 TN_INLINE tn_u8 *tn_cache_page(const tn_args *a, long t) {

@@ -236,7 +236,7 @@ static bool rows_alike(const Compiled *c, const Script *script, const float *bas
 static bool variations(const Compiled *c, const Script *script, const float *base, int64_t n, Text *why) {
     float *again = calloc((size_t)n, sizeof *again);
     bool good = execute(c, script, 3, again) && !memcmp(again, base, sizeof(float) * (size_t)n);
-    if (!good) text_puts(why, "three threads give other bits than one, or touch a guard");
+    if (!good) text_puts(why, "three threads give other bits than one, touch a guard or miss the largest of a block");
     if (good && c->program->out_kind != TN_PER_SEQUENCE) {
         Script alone = *script;
         cut_up(&alone);
@@ -297,7 +297,7 @@ static Verdict differ(Make make, OpId op, uint64_t seed, bool broken, bool thoro
         if (ok && quantize) ok = reference(module, &script, scratch, want, width, diags);   // what the quantized graph should give
         ok = ok && compile(module, target, 1, &c, diags);
         if (ok && kv) ok = reference(module, &script, scratch, want, width, diags);
-        if (ok && !execute(&c, &script, 1, got)) text_puts(why, "a guard byte changed");
+        if (ok && !execute(&c, &script, 1, got)) text_puts(why, "a guard byte changed, or what it says of a block is not its largest");
         else if (ok && near(got, want, n, why) && (!thorough || variations(&c, &script, got, n, why)) &&
                  (make != make_products || rows_alike(&c, &script, got, n, why)) &&
                  (!(quantize || make == make_products) || own_bits || generic_bits(module, &script, got, n, seed, why, diags)))

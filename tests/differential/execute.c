@@ -1,5 +1,6 @@
 // Compiled programs on bare arrays (execute.h).
 #include "execute.h"
+#include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -84,6 +85,18 @@ static void *work(void *data) {
     return NULL;
 }
 
+// What the program says of each block of a row is the largest of what it made.
+static bool largest_right(const tn_program *p, const float *out, const float *largest, int rows) {
+    for (int r = 0; r < rows; r++)
+        for (int b = 0; b < p->out_blocks; b++) {
+            float most = -INFINITY;
+            for (int i = b * TN_BLOCK; i < p->out_width && i < (b + 1) * TN_BLOCK; i++)
+                if (out[(size_t)r * (size_t)p->out_width + (size_t)i] > most) most = out[(size_t)r * (size_t)p->out_width + (size_t)i];
+            if (largest[(size_t)r * (size_t)p->out_blocks + (size_t)b] != most) return false;
+        }
+    return true;
+}
+
 int execution_step(Execution *e, const StepArrays *a, float *out) {
     const tn_program *p = e->program;
     const int *inputs[] = {a->ids};
@@ -96,10 +109,11 @@ int execution_step(Execution *e, const StepArrays *a, float *out) {
             if (!*page && p->page_bytes) *page = guarded(p->page_bytes);
             pages[s * MOST_PAGES + i] = *page;
         }
-    unsigned char *result = guarded(bytes);
+    size_t largest_bytes = sizeof(float) * (size_t)rows * (size_t)p->out_blocks;
+    unsigned char *result = guarded(bytes), *largest = guarded(largest_bytes);
     memset(e->arena, POISON, p->arena_bytes);
     tn_step step = {.weights = e->weights, .arena = e->arena, .inputs = inputs, .position = a->position, .sequence = a->sequence, .first = a->first, .keep = a->keep,
-                    .pages = pages, .out = (float *)(void *)result, .tokens = a->tokens, .sequences = a->sequences, .rows = a->tokens, .pages_per_sequence = MOST_PAGES};
+                    .pages = pages, .out = (float *)(void *)result, .largest = p->out_blocks ? (float *)(void *)largest : NULL, .tokens = a->tokens, .sequences = a->sequences, .rows = a->tokens, .pages_per_sequence = MOST_PAGES};
     Thread threads[8];
     pthread_t handles[8];
     for (int i = 0; i < e->threads; i++) threads[i] = (Thread){e, &step, i};
@@ -108,10 +122,12 @@ int execution_step(Execution *e, const StepArrays *a, float *out) {
     for (int i = 1; i < e->threads; i++) pthread_join(handles[i], NULL);
     e->launches = e->next_launches;
     memcpy(out, result, bytes);
-    bool good = intact(result, bytes) && intact(e->arena, p->arena_bytes);
+    bool good = intact(result, bytes) && intact(e->arena, p->arena_bytes) && intact(largest, largest_bytes) &&
+                largest_right(p, (const float *)(const void *)result, (const float *)(const void *)largest, rows);
     for (int q = 0; q < MOST_SEQUENCES && good; q++)
         for (int i = 0; i < MOST_PAGES && good; i++)
             if (e->pages[q][i]) good = intact(e->pages[q][i], p->page_bytes);
     release(result);
+    release(largest);
     return good ? rows : -1;
 }

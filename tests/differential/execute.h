@@ -20,6 +20,6 @@ void script_step(const Script *script, int step, StepArrays *arrays);
 typedef struct Execution Execution;
 Execution *execution_new(const tn_program *program, const unsigned char *weights, int threads);
 void execution_free(Execution *execution);
-// All rows' outputs (or each sequence's) into out; returns how many rows, or -1 when a guard byte changed.
+// All rows' outputs (or each sequence's) into out; returns how many rows, or -1 when a guard byte changed or tn_step.largest is not of `out`.
 int execution_step(Execution *execution, const StepArrays *arrays, float *out);
 #endif

@@ -3,6 +3,7 @@
 #include <string.h>
 #include "runtime/tokenizer_format.h"
 
+enum { FAKE_BLOCKS = (FAKE_WIDTH + TN_BLOCK - 1) / TN_BLOCK };
 enum { WEIGHTS_AT = BLOB_ALIGN, WEIGHT_BYTES = FAKE_VOCAB * 8, META_AT = 3 * BLOB_ALIGN, TOKENIZER_AT = 4 * BLOB_ALIGN };
 
 static uint64_t mix(uint64_t a, uint64_t b) {
@@ -47,6 +48,12 @@ static void logits(uint64_t hash, float *out) {
         out[FAKE_END] = 20.0f;
 }
 
+static void blocks(const float *out, float *largest) {
+    for (int v = 0; v < FAKE_WIDTH; v++)
+        if (v % TN_BLOCK == 0 || out[v] > largest[v / TN_BLOCK])
+            largest[v / TN_BLOCK] = out[v];
+}
+
 static void run_language(const tn_step *step, tn_worker *worker) {
     const uint64_t *weights = (const uint64_t *)(const void *)step->weights;
     unsigned long long began = worker->now ? worker->now() : 0;
@@ -60,6 +67,8 @@ static void run_language(const tn_step *step, tn_worker *worker) {
     for (int r = worker->index; r < step->rows; r += worker->count) {
         int t = step->keep[r];
         logits(fold(step, step->sequence[t], 1, step->position[t]), step->out + (size_t)r * FAKE_WIDTH);
+        if (step->largest)
+            blocks(step->out + (size_t)r * FAKE_WIDTH, step->largest + r * FAKE_BLOCKS);
     }
     finish(worker, 2, &began);
 }
@@ -102,7 +111,7 @@ static const tn_kernel_info kernels[] = {
 #define FAKE_PROGRAM {.abi = TN_ABI, .model = "fake", .target = "generic", .compiler = "tenon test", .blob_hash = FAKE_HASH, .weights_bytes = WEIGHT_BYTES, \
     .arena_bytes = FAKE_TOKENS * 8, .page_bytes = 2 * FAKE_PAGE * 8, .page_tokens = FAKE_PAGE, .context = FAKE_CONTEXT, .max_tokens = FAKE_TOKENS, \
     .max_rows = FAKE_ROWS, .max_sequences = FAKE_SEQUENCES, .input_count = 1, .input_names = input_names, .input_limits = input_limits, \
-    .out_kind = TN_PER_ROW, .out_width = FAKE_WIDTH, .causal = 1, .kernel_count = 3, .kernels = kernels, .run = run_language}
+    .out_kind = TN_PER_ROW, .out_width = FAKE_WIDTH, .out_blocks = FAKE_BLOCKS, .causal = 1, .kernel_count = 3, .kernels = kernels, .run = run_language}
 
 #define FAKE_ENCODER {.abi = TN_ABI, .model = "fake-encoder", .target = "generic", .compiler = "tenon test", .blob_hash = FAKE_HASH, \
     .weights_bytes = WEIGHT_BYTES, .context = FAKE_TOKENS, .max_tokens = FAKE_TOKENS, .max_rows = FAKE_ROWS, .max_sequences = FAKE_SEQUENCES, \

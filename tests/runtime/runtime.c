@@ -354,7 +354,7 @@ static void draw_many(const tn_sampling *how, double share[SMALL]) {
     enum { DRAWS = 60000 };
     memset(share, 0, SMALL * sizeof *share);
     for (int i = 0; i < DRAWS; i++) {
-        int id = tn_draw(small, SMALL, NULL, i, how, NULL);            // history NULL: without a penalty only its length is used
+        int id = tn_draw(small, NULL, SMALL, NULL, i, how, NULL);      // history NULL: without a penalty only its length is used
         assert_true(id >= 0 && id < SMALL);
         share[id] += 1.0 / DRAWS;
     }
@@ -400,11 +400,11 @@ static void test_sampling(void **state) {
     draw_many(&(tn_sampling){.temperature = 1e-3}, share);
     assert_true(fabs(share[1] - 0.5) < 0.02 && fabs(share[4] - 0.5) < 0.02);
     int history[] = {1, 4, 1, 99, -5};
-    assert_int_equal(tn_draw(small, SMALL, history, 5, &(tn_sampling){.repeat_penalty = 1.5}, NULL), 8);
-    assert_int_equal(tn_draw(small, SMALL, history, 5, &(tn_sampling){.repeat_penalty = 1.3}, NULL), 1);
+    assert_int_equal(tn_draw(small, NULL, SMALL, history, 5, &(tn_sampling){.repeat_penalty = 1.5}, NULL), 8);
+    assert_int_equal(tn_draw(small, NULL, SMALL, history, 5, &(tn_sampling){.repeat_penalty = 1.3}, NULL), 1);
     float odd[3] = {NAN, -INFINITY, NAN}, top[3] = {1, INFINITY, 2};
-    assert_int_equal(tn_draw(odd, 3, NULL, 0, &(tn_sampling){.temperature = 1}, NULL), 1);
-    assert_int_equal(tn_draw(top, 3, NULL, 0, &(tn_sampling){.temperature = 1, .top_p = 0.5}, NULL), 1);
+    assert_int_equal(tn_draw(odd, NULL, 3, NULL, 0, &(tn_sampling){.temperature = 1}, NULL), 1);
+    assert_int_equal(tn_draw(top, NULL, 3, NULL, 0, &(tn_sampling){.temperature = 1, .top_p = 0.5}, NULL), 1);
 }
 
 // ---- generation -------------------------------------------------------------------------------------------------------------
@@ -442,17 +442,20 @@ static void test_generate(void **state) {
     static const char *const prompts[5] = {"a", "one two three", "x y", "a longer one that takes several pages of the cache", "Grüße"};
     Texts together, alone;
     int results[5], result;
-    for (int sampled = 0; sampled < 2; sampled++) {
-        tn_generation how = {.most = 60, .sampling = {.temperature = sampled ? 1.5 : 0, .top_p = 0.9, .repeat_penalty = sampled ? 1.1 : 1, .seed = 3}};
-        tn_engine *engine = open_fake(fixture, &fixture->program, 2, 0);
+    tn_program plain = fixture->program;
+    plain.out_blocks = 0;                        // tokens are the same without the largest of each block
+    for (int sampled = 0; sampled < 3; sampled++) {
+        tn_generation how = {.most = 60, .sampling = {.temperature = sampled ? 1.5 : 0, .top_p = 0.9, .repeat_penalty = sampled == 2 ? 1.1 : 1, .seed = 3}};
+        tn_engine *engine = open_fake(fixture, &fixture->program, 2, 0), *other = open_fake(fixture, &plain, 2, 0);
         generate(engine, prompts, 5, how, &together, results);
         for (int i = 0; i < 5; i++) {
-            generate(engine, &prompts[i], 1, how, &alone, &result);
+            generate(i % 2 ? engine : other, &prompts[i], 1, how, &alone, &result);
             assert_string_equal(alone.text[0], together.text[i]);
             assert_int_equal(result, results[i]);
             assert_true(result == TN_STOPPED_AT_LENGTH ? strlen(alone.text[0]) >= 60 : result == TN_STOPPED_AT_END);
         }
         tn_close(engine);
+        tn_close(other);
     }
 }
 
