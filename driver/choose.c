@@ -57,11 +57,13 @@ static void coarsest(Sensitivity *s) {
         for (s->units[u].chosen = 0; s->units[u].bytes[s->units[u].chosen] < 0;) s->units[u].chosen++;
 }
 
+// 16 bits multiply floats, which takes longer: not for a few bytes left.
+static int finest_format(const Budget *budget) { return budget->bits > 0 && budget->bits < 9 ? FORMATS - 2 : FORMATS - 1; }
+
 // Steps until the budget is spent, from what is chosen now.
 static void spend_rest(Sensitivity *s, const Budget *budget) {
     double elements = s->kept_elements;
-    // 16 bits multiply floats, which takes longer: not for a few bytes left.
-    int finest = budget->bits > 0 && budget->bits < 9 ? FORMATS - 2 : FORMATS - 1;
+    int finest = finest_format(budget);
     for (int u = 0; u < s->unit_count; u++) elements += s->units[u].elements;
     for (int u, f; budget->bits > 0 || expected(s) > budget->kl;) {
         double room = budget->bits > 0 ? (budget->bits - total_bits(s)) * elements / 8 : 1e300;
@@ -80,7 +82,7 @@ static void spend(Sensitivity *s, const Budget *budget) {
         if (s->units[u].elements >= largest->elements) largest = &s->units[u], from = largest->chosen;
     for (int f = 0; f <= FORMATS && s->unit_count; f++) {   // at last the best again
         int start = f < FORMATS ? f : from;
-        if (largest->bytes[start] < 0) continue;
+        if (largest->bytes[start] < 0 || start > finest_format(budget)) continue;
         coarsest(s);
         largest->chosen = start;
         if (budget->bits > 0 && total_bits(s) > budget->bits && start != from) continue;
@@ -104,7 +106,7 @@ static void place_name(const char *name, char out[128]) {
     out[n] = 0;
 }
 
-typedef struct { char name[128]; int count[FORMATS]; double cost, elements, coarse; } Row;   // coarse: the cost, were all at the coarsest
+typedef struct { char name[128]; int count[FORMATS]; double cost, coarse; } Row;   // coarse: the cost at the format that was measured
 
 static Row *row_of(Row *rows, int *count, const char *weight) {
     char name[128];
@@ -267,7 +269,7 @@ static bool choose(Sensitivity *s, const char *measured, Text *out, Diags *diags
     double reached = s->probe ? distance : expected(s);
     if (budget.bits > 0 && total_bits(s) > budget.bits)
         text_printf(out, "the budget of %g bits a weight is not met: the coarsest formats that fit these matrices take %.2f", budget.bits, total_bits(s));
-    else if (!(budget.bits > 0) && reached > asked) text_printf(out, "the budget of %g is not met: what was chosen costs %.2e", asked, reached);
+    else if (!(budget.bits > 0) && !(reached <= asked)) text_printf(out, "the budget of %g is not met: what was chosen costs %.2e", asked, reached);
     text_printf(out, "\n%s", table);
     free(bits), free(table);
     return true;

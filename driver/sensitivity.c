@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 const char *const format_names[FORMATS] = {"4g128", "4g64", "4g32", "8", "16"};
+enum { WORST_COST = 1000000 };   // of a matrix whose rounding makes the output no number
 static const DType format_types[FORMATS] = {DT_W4MG128, DT_W4MG64, DT_Q4_1, DT_W8, DT_BF16};
 static const DType symmetric_types[FORMATS] = {DT_W4G128, DT_W4G64, DT_Q4_0, DT_W8, DT_BF16};
 
@@ -120,7 +121,7 @@ static bool probe_ids(Sensitivity *s, Probe *p, Diags *diags) {
     if (count > 0) tn_encode(p->engine, text->data, text->length, 0, all, count, &failure);
     for (int i = 0; i < PROBE_WINDOWS && count > 0; i++) {
         int from = (int)((int64_t)count * i / PROBE_WINDOWS), n = count - from < window - prefix ? count - from : window - prefix;
-        memcpy(p->ids[i], p->ids[0], sizeof(int) * (size_t)prefix);
+        if (i) memcpy(p->ids[i], p->ids[0], sizeof(int) * (size_t)prefix);
         memcpy(p->ids[i] + prefix, all + from, sizeof(int) * (size_t)n);
         p->counts[i] = prefix + n;
     }
@@ -163,24 +164,25 @@ static double log_sum(const float *values, int n) {
     return most + log(sum);
 }
 
+// Keeps what was said. Returns a number that is finite where the row is.
 static double take_base(Probe *p, int row, const float *values) {
     float *base = p->base + (size_t)row * (size_t)p->width;
-    memcpy(base, values, sizeof *base * (size_t)p->width);
-    if (!p->causal) return 0;
-    double all = log_sum(values, p->width), entropy = 0;
+    double all = p->causal ? log_sum(values, p->width) : 0, sum = 0;
     for (int i = 0; i < p->width; i++) {
         double log_p = values[i] - all;
-        base[i] = (float)exp(log_p);
-        entropy -= (double)base[i] * log_p;
+        base[i] = p->causal ? (float)exp(log_p) : values[i];
+        if (!p->causal) sum += values[i];
+        else if (base[i] != 0) sum -= (double)base[i] * log_p;   // a logit may be -inf
     }
-    p->entropy[row] = entropy;
-    return 0;
+    p->entropy[row] = sum;
+    return sum;
 }
 
 static double take_other(Probe *p, int row, const float *values) {
     const float *base = p->base + (size_t)row * (size_t)p->width;
     double sum = 0, a = 0, b = 0, all = 0;
-    for (int i = 0; i < p->width; i++) sum += (double)base[i] * values[i], all += base[i];
+    for (int i = 0; i < p->width; i++)
+        if (base[i] != 0) sum += (double)base[i] * values[i], all += base[i];
     if (p->causal) return log_sum(values, p->width) * all - sum - p->entropy[row];
     for (int i = 0; i < p->width; i++) a += (double)base[i] * base[i], b += (double)values[i] * values[i];
     return a > 0 && b > 0 ? 1 - sum / sqrt(a * b) : 0;
@@ -199,7 +201,7 @@ static bool probe_open(Sensitivity *s, Diags *diags) {
     Probe *p = s->probe = ARENA_NEW(s->arena, Probe);
     BuildOptions *options = ARENA_NEW(s->arena, BuildOptions);
     tn_failure failure = {0};
-    double none = 0;
+    double said = 0;
     calibration_options(options, s->options);
     options->quantize = "f16";
     if (!build_open(&p->build, s->path, options, diags) || !calibration_program(&p->build, &p->program, diags) || !own_weights(p, diags)) return false;
@@ -211,7 +213,10 @@ static bool probe_open(Sensitivity *s, Diags *diags) {
     p->base = malloc((size_t)(PROBE_WINDOWS * PROBE_WINDOW) * (size_t)p->width * sizeof *p->base);
     p->entropy = calloc(PROBE_WINDOWS * PROBE_WINDOW, sizeof *p->entropy);
     if (!p->base || !p->entropy) abort();
-    return probe_ids(s, p, diags) && probe_run(s, p->engine, take_base, &none, diags);
+    if (!probe_ids(s, p, diags) || !probe_run(s, p->engine, take_base, &said, diags)) return false;
+    if (isfinite(said)) return true;
+    diag_error(diags, FILE_LOC(s->path), "the output is not finite in 16-bit floats, so what a format costs cannot be measured");
+    return diag(diags, DIAG_HINT, NOWHERE, "--bits chooses without measuring"), false;
 }
 
 // ---- exchanging a matrix ---------------------------------------------------------------------------------------------------------------------
@@ -309,7 +314,7 @@ static bool measure_unit(Sensitivity *s, Unit *unit, bool last, Diags *diags) {
         tn_progress_show(&s->progress, (uint64_t)++s->done, (uint64_t)module->weight_count);
     }
     bool done = !count || !s->probe || sensitivity_distance(s, s->probe->engine, &cost, diags);
-    unit->cost += fmax(cost, 0);
+    unit->cost += cost < WORST_COST ? fmax(cost, 0) : WORST_COST;
     put_back(places, count);
     free(places);
     return done;
