@@ -11,7 +11,7 @@ TN_INLINE void tn_bf16_tile(float *acc, long ldacc, const tn_u16 *x, long ldx, c
     w += (long)first * 128;
     int i = first;
     TN_NO_UNROLL for (; i + 2 <= last; i += 2, w += 256) {
-        TN_UNROLL for (int v = 0; v < 4; v++) __builtin_prefetch(w + ahead + 64 * v);
+        TN_UNROLL for (int v = 0; v < 4; v++) __builtin_prefetch(w + ahead + 64 * v, 0, 2);
         tn_i b[4];
         TN_UNROLL for (int v = 0; v < 4; v++) b[v] = tn_load_i((const int *)(w + 64 * v));
         TN_UNROLL for (int r = 0; r < m; r++) {

@@ -75,7 +75,7 @@ TN_INLINE tn_i tn_four(const signed char *x) { return tn_splat_i(*(const tn_int1
 TN_INLINE void tn_codes_sum(tn_codes f, tn_i s[6][4], const signed char *x, long ldx, const tn_u8 *c, int n, long ahead, const int m, const int vectors) {
     const int step = f.bits == 4 ? 8 : 4;
     TN_NO_UNROLL for (int i = 0; i < n; i += step, c += 256, x += step) {
-        TN_UNROLL for (int v = 0; v < vectors; v++) __builtin_prefetch(c + ahead + 64 * v);
+        TN_UNROLL for (int v = 0; v < vectors; v++) __builtin_prefetch(c + ahead + 64 * v, 0, 2);
         TN_UNROLL for (int high = 0; high < step / 4; high++) {
             tn_i b[4];
             if (high && m * vectors > 16) TN_KEEP_IN_MEMORY;   // the same vectors are loaded again: with six rows there is no register left to keep them
@@ -138,7 +138,7 @@ TN_INLINE void tn_codes_tile(tn_codes f, float *acc, long ldacc, const tn_code_r
         const tn_u8 *h = f.group ? w + (long)(i / f.group) * (head + f.group * row) : w, *c = h + head + (f.group ? i % f.group : i) * row;
         tn_i s[6][4];
         if (!open && !v0 && f.group && (g == f.group || i % f.group == 0))
-            TN_UNROLL for (int j = 0; j < head; j += 64) __builtin_prefetch(h + ahead + j);
+            TN_UNROLL for (int j = 0; j < head; j += 64) __builtin_prefetch(h + ahead + j, 0, 2);
         TN_UNROLL for (int r = 0; r < m; r++)
             TN_UNROLL for (int v = 0; v < vectors; v++) s[r][v] = tn_codes_start(f, x, r0 + r, i / g);
         if (open) tn_codes_sum(o, s, x->x + r0 * x->ldx + i, x->ldx, open + (i - first) * 64 + 64 * v0, g, 0, m, vectors);
@@ -178,7 +178,7 @@ TN_INLINE void tn_codes_groups(tn_codes f, float *acc, long ldacc, const tn_code
         const float *scales = x->scale + r0 * x->ld_scale + (f.xgroup ? i / f.xgroup : 0);
         tn_i s[6][4];
         if (!open && !v0 && f.group && (g == f.group || i % f.group == 0))
-            TN_UNROLL for (int j = 0; j < head; j += 64) __builtin_prefetch(h + ahead + j);
+            TN_UNROLL for (int j = 0; j < head; j += 64) __builtin_prefetch(h + ahead + j, 0, 2);
         TN_UNROLL for (int r = 0; r < m; r++)
             TN_UNROLL for (int v = 0; v < vectors; v++) s[r][v] = tn_splat_i(tn_codes_zero(f) ? t->start[r][n] : 0);
         if (open) tn_codes_sum(o, s, x->x + r0 * x->ldx + i, x->ldx, open + (i - first) * 64 + 64 * v0, g, 0, m, vectors);
@@ -214,7 +214,7 @@ TN_INLINE void tn_codes_open(tn_codes f, tn_u8 *to, const tn_u8 *w, int first, i
     TN_NO_UNROLL for (int i = first; i < last; i += 8, to += 512) {
         const tn_u8 *c = w + (f.group ? (i / f.group + 1) * head + (long)i * 32 : head + (long)i * 32);
         TN_UNROLL for (int v = 0; v < 4; v++) {
-            __builtin_prefetch(c + ahead + 64 * v);
+            __builtin_prefetch(c + ahead + 64 * v, 0, 2);
             tn_store_i((int *)(void *)(to + 64 * v), tn_codes_quad(f, c + 64 * v, 0));
             tn_store_i((int *)(void *)(to + 256 + 64 * v), tn_codes_quad(f, c + 64 * v, 1));
         }
