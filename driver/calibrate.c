@@ -266,28 +266,24 @@ static bool take_cached(Build *build, const char *name, uint64_t length, const u
 }
 
 static bool make_file(Build *build, const char *path, const char *name, uint64_t length, const uint64_t *offsets, Diags *diags) {
-    Module *module = build->model->module;
-    Calibration c = {.module = module, .path = path, .options = build->options, .threads = tn_team_available()};
+    Calibration c = {.module = build->model->module, .path = path, .options = build->options, .threads = tn_team_available()};
     const char *folder = getenv("TMPDIR");
     Text unnamed = {0};
     text_printf(&unnamed, "%s/tenon.calibration", folder && *folder ? folder : "/tmp");
     OutFile file;
     bool done = calibration_text_of(build->options, &c.text, diags) && outfile_open(&file, name ? name : unnamed.data, diags);
     text_free(&unnamed);
-    if (!done) return text_free(&c.text), false;
+    if (!done) return calibration_close(&c), false;
     errno = posix_fallocate(file.fd, 0, (off_t)length);   // a full disk is a message here, and a signal where it is written through the map
     void *map = errno ? NULL : map_file(file.fd, length, true);
     if (!map) diag_error(diags, FILE_LOC(file.path), "no room for %llu bytes of rounded weights: %s", (unsigned long long)length, strerror(errno));
-    c.moments = calloc((size_t)module->weight_count + 1, sizeof *c.moments);
-    c.of = calloc((size_t)module->weight_count + 1, sizeof *c.of);
-    done = map && c.moments && c.of && round_all(&c, map, offsets, diags);
+    done = map && round_all(&c, map, offsets, diags);
     if (done) memcpy(map, HEADER, sizeof HEADER);
     if (done && name) outfile_keep(&file, false, diags);
     else outfile_drop(&file);
     if (done) hand_over(build, map, length, offsets);
     else if (map) munmap(map, (size_t)length);
-    free(c.moments), free(c.of);
-    text_free(&c.text);
+    calibration_close(&c);
     return done;
 }
 

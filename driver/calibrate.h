@@ -30,6 +30,7 @@ typedef struct CalibrationRun CalibrationRun;
 CalibrationRun *calibration_run_open(Calibration *calibration, Diags *diags);   // fills `of`, `moments` (without blocks)
 bool calibration_run(CalibrationRun *run, Diags *diags);
 void calibration_run_close(CalibrationRun *run);
+void calibration_close(Calibration *calibration);   // frees its text and what a run has filled in; the run is closed before
 // Options of a model as stored in float32 on this machine: nothing of what was asked for that is numerics.
 void calibration_options(BuildOptions *to, const BuildOptions *from);
 // The module's code in this process, with weights in a file without a name.

@@ -96,7 +96,6 @@ static void see_module(void *to, const char *phase, double milliseconds, const s
     for (int w = 0; w < module->weight_count; w++) moments[w] = -1;
     for (int w = 0; w < module->weight_count && w < c->module->weight_count; w++) {
         const Weight *weight = c->module->weights[w];   // the same passes went before: the same weights in the same order
-        c->of[w] = -1;
         if (!calibrated(weight) || s.leader[w] < 0 || strcmp(weight->name, module->weights[w]->name) != 0) continue;
         int *at = &moments[root(s.leader, w)];
         int64_t k = weight->type.dims[weight->type.rank - 1];
@@ -190,7 +189,11 @@ void calibration_options(BuildOptions *to, const BuildOptions *from) {
 
 CalibrationRun *calibration_run_open(Calibration *calibration, Diags *diags) {
     CalibrationRun *run = calloc(1, sizeof *run);
-    if (!run) abort();
+    size_t count = (size_t)calibration->module->weight_count + 1;
+    calibration->moments = calloc(count, sizeof *calibration->moments);
+    calibration->of = malloc(count * sizeof *calibration->of);
+    if (!run || !calibration->moments || !calibration->of) abort();
+    for (size_t w = 0; w < count; w++) calibration->of[w] = -1;
     run->calibration = calibration;
     calibration_options(&run->options, calibration->options);
     run->options.inputs = true;
@@ -248,6 +251,11 @@ bool calibration_run(CalibrationRun *run, Diags *diags) {
         c->moments[i].rows = NULL;
     }
     return done;
+}
+
+void calibration_close(Calibration *calibration) {
+    free(calibration->moments), free(calibration->of);
+    text_free(&calibration->text);
 }
 
 void calibration_run_close(CalibrationRun *run) {

@@ -337,9 +337,6 @@ static bool prepare(Sensitivity *s, Diags *diags) {
     if (!build_load(&s->build, s->path, options, diags) || !build_passes(s->build.model->module, options, diags)) return false;
     Calibration *c = &s->calibration;
     *c = (Calibration){.module = s->build.model->module, .path = s->path, .options = s->options, .threads = tn_team_available()};
-    c->moments = calloc((size_t)c->module->weight_count + 1, sizeof *c->moments);
-    c->of = calloc((size_t)c->module->weight_count + 1, sizeof *c->of);
-    if (!c->moments || !c->of) abort();
     return calibration_text_of(s->options, &c->text, diags);
 }
 
@@ -413,6 +410,5 @@ void sensitivity_close(Sensitivity *s) {
         free(s->probe->base), free(s->probe->entropy);
     }
     if (s->build.arena) build_close(&s->build);
-    free(s->calibration.moments), free(s->calibration.of);
-    text_free(&s->calibration.text);
+    calibration_close(&s->calibration);
 }
