@@ -1,19 +1,37 @@
-// Pages are made on demand, one at a time, straight from the kernel, so memory grows with the tokens that are really there; a page that a sequence
-// gives back serves the next. A page starts zeroed, also when it is used again: what a kernel reads past a sequence's end is then a
+// Pages are made on demand, from slabs that the system fills as they are touched, so memory grows with the tokens that are really there; a page that a
+// sequence gives back serves the next. A step reads a little of every page for each layer, more addresses than a table of small system pages holds, so
+// slabs ask for huge ones: such reads gain up to a half, and a prompt waits for fewer faults. A page starts zeroed, also when it is used again: what a kernel reads past a sequence's end is then a
 // finite number, the same in every run.
 #include "runtime/kv.h"
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
 struct KvPool {
     size_t page_bytes, mapped_bytes;     // mapped: rounded up to what mmap gives
-    int page_tokens;
+    int page_tokens, slab_pages;         // a slab's pages follow one another in `all`
+    size_t slab_bytes;
     unsigned char **all, **spare;
     int all_count, all_capacity, spare_count;
 };
 
-enum { KV_SYSTEM_PAGE = 4096 };
+enum { KV_SYSTEM_PAGE = 4096, KV_HUGE_PAGE = 2 << 20, KV_SLAB = 32 << 20 };
+
+// Huge pages begin at multiples of their size: what the system gives around them goes back.
+static unsigned char *kv_slab(size_t bytes) {
+    unsigned char *all = mmap(NULL, bytes + KV_HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (all == MAP_FAILED)
+        return NULL;
+    const size_t before = (KV_HUGE_PAGE - (uintptr_t)all % KV_HUGE_PAGE) % KV_HUGE_PAGE;
+    if (before)
+        munmap(all, before);
+    munmap(all + before + bytes, KV_HUGE_PAGE - before);
+#ifdef MADV_HUGEPAGE
+    madvise(all + before, bytes, MADV_HUGEPAGE);         // refused: small ones
+#endif
+    return all + before;
+}
 
 KvPool *tn_kv_new(const tn_program *program, tn_failure *failure) {
     KvPool *pool = calloc(1, sizeof *pool);
@@ -24,14 +42,16 @@ KvPool *tn_kv_new(const tn_program *program, tn_failure *failure) {
     pool->page_bytes = (size_t)program->page_bytes;
     pool->page_tokens = program->page_tokens;
     pool->mapped_bytes = tn_kv_page_bytes(program);
+    pool->slab_pages = pool->mapped_bytes && pool->mapped_bytes < KV_SLAB ? (int)(KV_SLAB / pool->mapped_bytes) : 1;
+    pool->slab_bytes = ((size_t)pool->slab_pages * pool->mapped_bytes + KV_HUGE_PAGE - 1) / KV_HUGE_PAGE * KV_HUGE_PAGE;
     return pool;
 }
 
 void tn_kv_free(KvPool *pool) {
     if (!pool)
         return;
-    for (int i = 0; i < pool->all_count; i++)
-        munmap(pool->all[i], pool->mapped_bytes);
+    for (int i = 0; i < pool->all_count; i += pool->slab_pages)
+        munmap(pool->all[i], pool->slab_bytes);
     free(pool->all);
     free(pool->spare);
     free(pool);
@@ -63,8 +83,8 @@ static unsigned char *kv_page(KvPool *pool) {
         pool->spare = spare;
         pool->all_capacity = capacity;
     }
-    void *page = mmap(NULL, pool->mapped_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (page == MAP_FAILED)
+    unsigned char *page = pool->all_count % pool->slab_pages ? pool->all[pool->all_count - 1] + pool->mapped_bytes : kv_slab(pool->slab_bytes);
+    if (!page)
         return NULL;
     return pool->all[pool->all_count++] = page;
 }
