@@ -52,32 +52,33 @@ static const PanelFormat *panel(const Attend *a, DType storage) {
 }
 
 static void multiply(const Attend *a, int acc, Index at, int64_t acc_stride, int x, Index x_at, int64_t x_stride, const char *rows, int w, Index w_at, int64_t w_stride,
-                     DType storage, int columns, const char *from, const char *depth, bool accumulate) {
+                     DType storage, int columns, const char *from, const char *depth, const char *next, bool accumulate) {
     Stmt *s = kernel_mma(a->k, acc, at, acc_stride, x, x_at, x_stride, rows, w, w_at, w_stride, panel(a, storage), columns, 0);
-    s->extent_text = arena_printf(a->k->arena, "%s, %s", from, depth);
+    s->extent_text = arena_printf(a->k->arena, "%s, %s, %s", from, depth, next);
     s->accumulate = accumulate;
     a->k->kv_vectors[storage == DT_F32 ? 0 : storage == DT_F16 ? 1 : storage == DT_BF16 ? 2 : 3] |= 1u << columns / 16;
 }
 
 // acc += weights · values over some positions of the block.
-static void add_values(const Attend *a, Index row, const char *rows, const char *from, const char *depth, int values, DType storage) {
+static void add_values(const Attend *a, Index row, const char *rows, const char *from, const char *depth, int values, DType storage, const char *next) {
     Index first = index_variable(text_variable(a->k, from), 1);
     for (int c = 0; c < a->v_padded; c += PANEL_WIDTH) {
         int columns = a->v_padded - c < PANEL_WIDTH ? a->v_padded - c : PANEL_WIDTH;
         multiply(a, a->acc, index_add(index_scale(row, a->v_padded), index_constant(c)), a->v_padded, a->scores, index_add(index_scale(row, KV_BLOCK), first), KV_BLOCK, rows,
-                 values, index_constant(storage == DT_BF16 ? 2 * c : c), a->v_padded, storage, columns, from, depth, true);
+                 values, index_constant(storage == DT_BF16 ? 2 * c : c), a->v_padded, storage, columns, from, depth,
+                 arena_printf(a->k->arena, "%s + %d", next, c * (storage == DT_F32 || storage == DT_BF16 ? 4 : storage == DT_F16 ? 2 : 1)), true);
     }
 }
 
 void product_print_kv(int storage, int vectors, Text *out) {
     if (storage == KV_PAIRS) {
-        text_printf(out, "TN_NOINLINE void product_kv_pairs_v%d(float *acc, long ldacc, const tn_u16 *x, long ldx, int rows, const int *w, long ldw, int first, int last, int accumulate, long ahead) {\n"
-                         "    tn_kv_pairs(acc, ldacc, x, ldx, rows, w, ldw, first, last, accumulate, ahead, %d);\n}\n", vectors, vectors);
+        text_printf(out, "TN_NOINLINE void product_kv_pairs_v%d(float *acc, long ldacc, const tn_u16 *x, long ldx, int rows, const int *w, long ldw, int first, int last, int accumulate, const int *next) {\n"
+                         "    tn_kv_pairs(acc, ldacc, x, ldx, rows, w, ldw, first, last, accumulate, next, %d);\n}\n", vectors, vectors);
         return;
     }
     static const char *const names[] = {"f32", "f16", "bf16", "i8"}, *const constants[] = {"TN_KV_F32", "TN_KV_F16", "TN_KV_BF16", "TN_KV_I8"};
-    text_printf(out, "TN_NOINLINE void product_kv_%s_v%d(float *acc, long ldacc, const float *x, long ldx, int rows, const void *w, long ldw, int first, int k, int accumulate) {\n"
-                     "    tn_kv_product(acc, ldacc, x, ldx, rows, w, ldw, first, k, accumulate, %s, %d);\n}\n", names[storage], vectors, constants[storage], vectors);
+    text_printf(out, "TN_NOINLINE void product_kv_%s_v%d(float *acc, long ldacc, const float *x, long ldx, int rows, const void *w, long ldw, int first, int k, const void *next, int accumulate) {\n"
+                     "    tn_kv_product(acc, ldacc, x, ldx, rows, w, ldw, first, k, next, accumulate, %s, %d);\n}\n", names[storage], vectors, constants[storage], vectors);
 }
 
 // ---- a block --------------------------------------------------------------------------------------------------------------------------
@@ -123,7 +124,7 @@ static void edges(const Attend *a, const char *from, const char *to, int values,
     Kernel *k = a->k;
     int i = kernel_loop_text(k, "i", "b.first", "b.last");
     kernel_call(k, "const int from = %s, depth = %s - from", from, to);
-    add_values(a, index_variable(i, a->group), arena_printf(k->arena, "%d", a->group), "from", "depth", values, storage);
+    add_values(a, index_variable(i, a->group), arena_printf(k->arena, "%d", a->group), "from", "depth", values, storage, "page");
     kernel_end(k);
 }
 
@@ -133,8 +134,8 @@ static void attend_values(const Attend *a, int values, int floats, DType storage
     char *from = arena_printf(k->arena, "tn_in_block(tn_seen_from(a, run.first + i, %d), block)", a->window), *to = arena_printf(k->arena, "tn_in_block(tn_seen_to(a, run.first + i, %s), block)", a->sees);
     if (a->window) edges(a, from, arena_printf(k->arena, "tn_least(%s, b.lo)", to), values, storage);
     Index first = index_variable(text_variable(k, "b.first"), a->group);
-    if (floats >= 0) add_values(a, first, "many", "b.lo", "(b.hi - b.lo)", floats, DT_F32);
-    add_values(a, first, floats >= 0 ? "few" : "rows", "b.lo", "(b.hi - b.lo)", values, storage);
+    if (floats >= 0) add_values(a, first, "many", "b.lo", "(b.hi - b.lo)", floats, DT_F32, "page");
+    add_values(a, first, floats >= 0 ? "few" : "rows", "b.lo", "(b.hi - b.lo)", values, storage, "next_keys");
     edges(a, "b.hi", to, values, storage);
 }
 
@@ -146,8 +147,10 @@ static void attend_block(const Attend *a) {
     int block = kernel_loop_text(k, "block", "part.first_block", "part.last_block");
     kernel_call(k, "const tn_kv_part b = tn_attend_part(a, &run, block * %d, block * %d + %d, %s)", KV_BLOCK, KV_BLOCK, KV_BLOCK, a->sees);
     kernel_call(k, "const tn_u8 *page = run.pages[block] + a->cache + kv_head * %lldL", (long long)head_bytes);
+    kernel_call(k, "const tn_u8 *next_keys = block + 1 < part.last_block ? run.pages[block + 1] + a->cache + kv_head * %lldL : tn_next_keys(&next, 0, page)", (long long)head_bytes);
     kernel_call(k, "const %s *keys = (const %s *)page, *values = keys + %d", storage_c(a->storage), storage_c(a->storage), KV_BLOCK * even_dims(a));
     if (a->storage == DT_I8) kernel_call(k, "const float *scales = (const float *)(page + %d)", KV_BLOCK * size * (a->dims + a->v_padded));
+    if (a->storage == DT_I8) kernel_call(k, "tn_ask(scales, 512)");
     kernel_call(k, "const int rows = (b.last - b.first) * %d", a->group);
     int keys = kernel_buffer(k, "keys", a->storage, PLACE_MEMORY, -1, NULL), values = kernel_buffer(k, "values", a->storage, PLACE_MEMORY, -1, NULL);
     Index first = index_variable(text_variable(k, "b.first"), a->group);
@@ -159,10 +162,10 @@ static void attend_block(const Attend *a) {
         kernel_call(k, "if (many) tn_kv_floats(floats, keys, %d, %d, %s), tn_kv_floats(floats + %d, values, %d, %d, %s)", a->dims, KV_BLOCK, storage_name(a->storage), KV_BLOCK * a->dims,
                     KV_BLOCK, a->v_padded, storage_name(a->storage));
         multiply(a, a->scores, index_scale(first, KV_BLOCK), KV_BLOCK, a->queries, index_scale(first, a->dims), a->dims, "many", floats, index_constant(0), KV_BLOCK, DT_F32, KV_BLOCK, "0",
-                 arena_printf(k->arena, "%d", a->dims), false);
+                 arena_printf(k->arena, "%d", a->dims), "page", false);
     }
     multiply(a, a->scores, index_scale(first, KV_BLOCK), KV_BLOCK, a->queries, index_scale(first, a->dims), a->dims, wide ? "few" : "rows", keys, index_constant(0), KV_BLOCK, a->storage,
-             KV_BLOCK, "0", arena_printf(k->arena, "%d", a->dims), false);
+             KV_BLOCK, "0", arena_printf(k->arena, "%d", a->dims), "values", false);
     soften(a, block);
     attend_values(a, values, float_values, a->storage);
     kernel_end(k);
@@ -186,10 +189,10 @@ static int strip_rows(const Attend *a) {
     return best;
 }
 
-static void multiply_pairs(const Attend *a, const char *acc, const char *x, const char *rows, const char *w, int columns, const char *range, const char *accumulate) {
+static void multiply_pairs(const Attend *a, const char *acc, const char *x, const char *rows, const char *w, int columns, const char *range, const char *accumulate, const char *next) {
     for (int c = 0; c < columns; c += PANEL_WIDTH) {
         int vectors = (columns - c < PANEL_WIDTH ? columns - c : PANEL_WIDTH) / 16;
-        kernel_call(a->k, "product_kv_pairs_v%d(%s + %d, %s, %s, (const int *)%s + %d, %d, %s, %s)", vectors, acc, c, x, rows, w, c, columns, range, accumulate);
+        kernel_call(a->k, "product_kv_pairs_v%d(%s + %d, %s, %s, (const int *)%s + %d, %d, %s, %s, (const int *)%s + %d)", vectors, acc, c, x, rows, w, c, columns, range, accumulate, next, c);
         a->k->kv_vectors[KV_PAIRS] |= 1u << vectors;
     }
 }
@@ -204,9 +207,8 @@ static void score_strip(const Attend *a) {
     Kernel *k = a->k;
     int width = query_width(a);
     block_loop(a);
-    kernel_call(k, "(void)values");
     multiply_pairs(a, arena_printf(k->arena, "scores + block %% %d * %d", CHUNK / KV_BLOCK, KV_BLOCK), arena_printf(k->arena, "%d, queries + s.first * %d, %d", CHUNK, a->group * width, width),
-                   "rows", "keys", KV_BLOCK, arena_printf(k->arena, "0, %d", even_dims(a) / 2), arena_printf(k->arena, "0, %d", KV_BLOCK * even_dims(a) / 2));
+                   "rows", "keys", KV_BLOCK, arena_printf(k->arena, "0, %d", even_dims(a) / 2), "0", "values");
     kernel_end(k);
 }
 
@@ -232,10 +234,10 @@ static void value_strip(const Attend *a) {
     kernel_call(k, "const int each = b.wild ? 1 : rows");
     kernel_loop_text(k, "part_rows", "0", "rows / each");
     kernel_call(k, "const long q = (long)part_rows * each, t = run.first + s.first + q / %d", a->group);
-    kernel_call(k, "const tn_u8 *w = values");
+    kernel_call(k, "const tn_u8 *w = values, *next_keys = tn_next_keys(&next, block - s.first_block, values)");
     kernel_call(k, "if (b.wild) w = (const tn_u8 *)tn_kv_tame(tame, (const tn_u16 *)values, %d, b, tn_in_block(tn_seen_from(a, t, %d), block), tn_in_block(tn_seen_to(a, t, %s), block))", a->v_padded, a->window, a->sees);
     multiply_pairs(a, arena_printf(k->arena, "acc + q * %d", a->v_padded), arena_printf(k->arena, "%d, weights + q * %d + block %% %d * %d, %d", a->v_padded, CHUNK, CHUNK / KV_BLOCK, KV_BLOCK, CHUNK),
-                   "each", "w", a->v_padded, "b.first, b.last", "block > s.first_block, 0");
+                   "each", "w", a->v_padded, "b.first, b.last", "block > s.first_block", "next_keys");
     kernel_end(k);
     kernel_call(k, "if (b.wild) tn_pairs_shape(16)");
     kernel_end(k);
@@ -253,9 +255,16 @@ static void merge_rows(const Attend *a, const char *first, const char *last, con
     kernel_end(k);
 }
 
+// What is asked for while a chunk's last values are read.
+static void next_keys(const Attend *a) {
+    kernel_call(a->k, "const tn_kv_next next = tn_attend_next(a, &span, &run, task, chunk, %lldL, %d, %d, %d, %s)", (long long)cache_bytes(&a->node->operands[1]->type) / a->kv_heads,
+                a->kv_heads, a->rows, a->slots, a->sees);
+}
+
 static void attend_strips(const Attend *a) {
     Kernel *k = a->k;
     int chunk = kernel_loop_text(k, "chunk", "run.chunk", "run.end");
+    next_keys(a);
     kernel_call(k, "const tn_kv_part part = tn_attend_part(a, &run, chunk * TN_CHUNK, (chunk + 1) * TN_CHUNK, %s)", a->sees);
     kernel_loop_text(k, "strip", "0", arena_printf(k->arena, "(part.last - part.first + %d) / %d", a->strip - 1, a->strip));
     kernel_call(k, "const tn_kv_strip s = tn_attend_strip(a, &run, &part, strip, %d, chunk, %s)", a->strip, a->sees);
@@ -273,6 +282,7 @@ static void attend_strips(const Attend *a) {
 static void attend_chunks(const Attend *a) {
     Kernel *k = a->k;
     kernel_loop_text(k, "chunk", "run.chunk", "run.end");
+    next_keys(a);
     kernel_call(k, "const tn_kv_part part = tn_attend_part(a, &run, chunk * TN_CHUNK, (chunk + 1) * TN_CHUNK, %s)", a->sees);
     int i = kernel_loop_text(k, "i", "part.first", "part.last"), lane = kernel_variable(k, "j", false, DT_I32);
     kernel_map(k, a->top, index_add(index_variable(i, a->group), index_variable(lane, 1)), lane, a->group, NULL, expr_number(k, -1e30));

@@ -35,14 +35,24 @@ TN_INLINE void tn_kv_floats(float *to, const void *from, int rows, int columns, 
     for (int i = 0; i < rows; i++)
         for (int c = 0; c < columns; c += 16) tn_store(to + i * columns + c, tn_kv_load(from, i, columns, c, storage));
 }
+TN_INLINE void tn_ask(const void *from, long bytes) {
+    for (long i = 0; i < bytes; i += 64) __builtin_prefetch((const tn_u8 *)from + i, 0, 2);
+}
 
-// acc[row][column] (+)= Σ_k x[row][k] · w[first + k][column], one chain of fused multiply-adds over k in order for each element.
-TN_INLINE void tn_kv_product_rows(float *acc, long ldacc, const float *x, long ldx, const void *w, long ldw, int first, int k, int accumulate, const int m, const int storage, const int vectors) {
+// acc[row][column] (+)= Σ_k x[row][k] · w[first + k][column], one chain of fused multiply-adds over k in order for each element. While the last rows
+// read w they ask for what lies so at `next`.
+TN_INLINE void tn_kv_ask(const void *next, long i, long ld, const int storage, const int vectors) {
+    const long size = storage == TN_KV_F32 ? 4 : storage == TN_KV_I8 ? 1 : 2;
+    const tn_u8 *const row = (const tn_u8 *)next + (storage == TN_KV_BF16 ? (i >> 1) * ld * 4 + (i & 1) * 32 * vectors : i * ld * size);   // half a row of pairs
+    TN_UNROLL for (int at = 0; at < 16 * size * vectors; at += 64) __builtin_prefetch(row + at, 0, 2);
+}
+TN_INLINE void tn_kv_product_rows(float *acc, long ldacc, const float *x, long ldx, const void *w, long ldw, int first, int k, const void *next, int accumulate, const int m, const int asks, const int storage, const int vectors) {
     tn_v sum[6][4];
     TN_UNROLL for (int r = 0; r < m; r++)
         TN_UNROLL for (int v = 0; v < vectors; v++) sum[r][v] = accumulate ? tn_load(acc + r * ldacc + 16 * v) : tn_splat(0);
     TN_NO_UNROLL for (int i = 0; i < k; i++) {
         tn_v b[4];
+        if (asks) tn_kv_ask(next, first + i, ldw, storage, vectors);
         TN_UNROLL for (int v = 0; v < vectors; v++) b[v] = tn_kv_load(w, first + i, ldw, 16 * v, storage);
         TN_UNROLL for (int r = 0; r < m; r++) {
             tn_v a = tn_splat(x[r * ldx + i]);
@@ -52,15 +62,16 @@ TN_INLINE void tn_kv_product_rows(float *acc, long ldacc, const float *x, long l
     TN_UNROLL for (int r = 0; r < m; r++)
         TN_UNROLL for (int v = 0; v < vectors; v++) tn_store(acc + r * ldacc + 16 * v, sum[r][v]);
 }
-TN_INLINE void tn_kv_product(float *acc, long ldacc, const float *x, long ldx, int rows, const void *w, long ldw, int first, int k, int accumulate, const int storage, const int vectors) {
+TN_INLINE void tn_kv_product(float *acc, long ldacc, const float *x, long ldx, int rows, const void *w, long ldw, int first, int k, const void *next, int accumulate, const int storage, const int vectors) {
     if (k <= 0 && accumulate) return;
-    for (; rows >= 6; rows -= 6, acc += 6 * ldacc, x += 6 * ldx) tn_kv_product_rows(acc, ldacc, x, ldx, w, ldw, first, k, accumulate, 6, storage, vectors);
+    for (; rows > 6; rows -= 6, acc += 6 * ldacc, x += 6 * ldx) tn_kv_product_rows(acc, ldacc, x, ldx, w, ldw, first, k, next, accumulate, 6, 0, storage, vectors);
     switch (rows) {
-    case 5: tn_kv_product_rows(acc, ldacc, x, ldx, w, ldw, first, k, accumulate, 5, storage, vectors); break;
-    case 4: tn_kv_product_rows(acc, ldacc, x, ldx, w, ldw, first, k, accumulate, 4, storage, vectors); break;
-    case 3: tn_kv_product_rows(acc, ldacc, x, ldx, w, ldw, first, k, accumulate, 3, storage, vectors); break;
-    case 2: tn_kv_product_rows(acc, ldacc, x, ldx, w, ldw, first, k, accumulate, 2, storage, vectors); break;
-    case 1: tn_kv_product_rows(acc, ldacc, x, ldx, w, ldw, first, k, accumulate, 1, storage, vectors); break;
+    case 6: tn_kv_product_rows(acc, ldacc, x, ldx, w, ldw, first, k, next, accumulate, 6, 1, storage, vectors); break;
+    case 5: tn_kv_product_rows(acc, ldacc, x, ldx, w, ldw, first, k, next, accumulate, 5, 1, storage, vectors); break;
+    case 4: tn_kv_product_rows(acc, ldacc, x, ldx, w, ldw, first, k, next, accumulate, 4, 1, storage, vectors); break;
+    case 3: tn_kv_product_rows(acc, ldacc, x, ldx, w, ldw, first, k, next, accumulate, 3, 1, storage, vectors); break;
+    case 2: tn_kv_product_rows(acc, ldacc, x, ldx, w, ldw, first, k, next, accumulate, 2, 1, storage, vectors); break;
+    case 1: tn_kv_product_rows(acc, ldacc, x, ldx, w, ldw, first, k, next, accumulate, 1, 1, storage, vectors); break;
     }
 }
 
@@ -127,6 +138,29 @@ TN_NOINLINE tn_kv_run tn_attend_run(const tn_args *a, const tn_kv_span *s, int r
     r.pages = a->step->pages + (long)a->sequence[r.first] * a->step->pages_per_sequence;
     return r;
 }
+// The blocks whose keys are read after chunk `chunk` of a run of one row: of its next chunk, or of the next task. `keys`: where they lie in a page.
+typedef struct { tn_u8 *const *pages; long keys; int blocks; } tn_kv_next;
+TN_NOINLINE tn_kv_next tn_attend_next(const tn_args *a, const tn_kv_span *s, const tn_kv_run *r, long task, int chunk, long head_bytes, int heads, int most, int slots, int causal, int window) {
+    tn_kv_next n = {0};
+    tn_kv_run run = *r;
+    int head = s->head;
+    if (r->rows > 1) return n;
+    if (++chunk >= run.end) {
+        if (task + 1 >= tn_attend_tasks(a, heads, most, slots, causal, window)) return n;
+        const tn_kv_span span = tn_attend_span(a, task + 1, heads, most, slots, causal, window);
+        run = tn_attend_run(a, &span, 0, causal, window);
+        head = span.head;
+        chunk = run.chunk;
+        if (chunk >= run.end) return n;
+    }
+    const int from = tn_seen_from(a, run.first, window), to = tn_seen_to(a, run.first + run.rows - 1, causal, window);
+    const int first = from > chunk * TN_CHUNK ? from / 64 : chunk * (TN_CHUNK / 64), last = to < (chunk + 1) * TN_CHUNK ? (to + 63) / 64 : (chunk + 1) * (TN_CHUNK / 64);
+    n.pages = run.pages + first;
+    n.keys = (long)a->cache + head * head_bytes;
+    n.blocks = last - first;
+    return n;
+}
+TN_INLINE const tn_u8 *tn_next_keys(const tn_kv_next *n, int block, const void *otherwise) { return block < n->blocks ? n->pages[block] + n->keys : otherwise; }
 // Of positions from … to: the rows of a run that see some (first … last), the blocks in which these lie, what all those rows see (lo … hi; 64, 64 when there is none).
 typedef struct { int first, last, first_block, last_block, lo, hi; } tn_kv_part;
 TN_NOINLINE tn_kv_part tn_attend_part(const tn_args *a, const tn_kv_run *r, int from, int to, int causal, int window) {

@@ -6,9 +6,8 @@
 #if defined(TN_HAVE_TILES) || defined(TN_HAVE_DOT_BF16)
 typedef tn_u32 tn_kv_pair __attribute__((aligned(1), may_alias));
 
-// acc[row][16 · vectors] (+)= Σ x[row][pair] · w[pair][column] over the pairs first … last; w's rows are `ldw` pairs. `ahead` of w few rows ask for
-// memory: the values of a block while its keys are read. Tiles want first to be a multiple
-// of 16, room for a multiple of 16 rows, and x filled up with zeros behind an uneven last.
+// acc[row][16 · vectors] (+)= Σ x[row][pair] · w[pair][column] over the pairs first … last; w's rows are `ldw` pairs. Few rows ask for what lies so at
+// `next` while they read w. Tiles want first to be a multiple of 16, room for a multiple of 16 rows, and x filled up with zeros behind an uneven last.
 #ifdef TN_HAVE_TILES
 enum { TN_PAIRS = 16 };
 TN_NOINLINE void tn_pairs_shape(int rows) {   // of x and acc at a time
@@ -21,7 +20,7 @@ TN_NOINLINE void tn_pairs_shape(int rows) {   // of x and acc at a time
 }
 TN_INLINE void tn_pairs_end(void) { tn_tile_release(); }
 // 16 · a rows, 16 · b columns, `steps` of 16 pairs.
-TN_INLINE void tn_pairs_square(float *acc, long ldacc, const tn_u16 *x, long ldx, const int *w, long ldw, int steps, int accumulate, const int a, const int b) {
+TN_INLINE void tn_pairs_square(float *acc, long ldacc, const tn_u16 *x, long ldx, const int *w, long ldw, int steps, const int *next, int accumulate, const int a, const int b) {
     float *lower = acc + 16 * ldacc;
     if (accumulate) {
         tn_tile_load(0, acc, 4 * ldacc);
@@ -34,7 +33,9 @@ TN_INLINE void tn_pairs_square(float *acc, long ldacc, const tn_u16 *x, long ldx
         if (a > 1) tn_tile_zero(2);
         if (a > 1 && b > 1) tn_tile_zero(3);
     }
-    TN_NO_UNROLL for (int i = 0; i < steps; i++, x += 32, w += 16 * ldw) {
+    TN_NO_UNROLL for (int i = 0; i < steps; i++, x += 32, w += 16 * ldw, next += 16 * ldw) {
+        if (a == 1) TN_UNROLL for (int r = 0; r < 16; r++)
+            TN_UNROLL for (int v = 0; v < b; v++) __builtin_prefetch(next + r * ldw + 16 * v, 0, 2);
         tn_tile_load(4, x, 2 * ldx);
         if (a > 1) tn_tile_load(5, x + 16 * ldx, 2 * ldx);
         tn_tile_load(6, w, 4 * ldw);
@@ -49,39 +50,40 @@ TN_INLINE void tn_pairs_square(float *acc, long ldacc, const tn_u16 *x, long ldx
     if (a > 1) tn_tile_store(2, lower, 4 * ldacc);
     if (a > 1 && b > 1) tn_tile_store(3, lower + 16, 4 * ldacc);
 }
-TN_INLINE void tn_pairs_columns(float *acc, long ldacc, const tn_u16 *x, long ldx, int rows, const int *w, long ldw, int steps, int accumulate, const int vectors) {
+TN_INLINE void tn_pairs_columns(float *acc, long ldacc, const tn_u16 *x, long ldx, int rows, const int *w, long ldw, int steps, const int *next, int accumulate, const int vectors) {
     for (int r = 0; r < rows; r += 32, acc += 32 * ldacc, x += 32 * ldx)
         TN_UNROLL for (int v = 0; v < vectors; v += 2) {
-            if (rows - r > 16) tn_pairs_square(acc + 16 * v, ldacc, x, ldx, w + 16 * v, ldw, steps, accumulate, 2, vectors - v > 1 ? 2 : 1);
-            else tn_pairs_square(acc + 16 * v, ldacc, x, ldx, w + 16 * v, ldw, steps, accumulate, 1, vectors - v > 1 ? 2 : 1);
+            if (rows - r > 16) tn_pairs_square(acc + 16 * v, ldacc, x, ldx, w + 16 * v, ldw, steps, next + 16 * v, accumulate, 2, vectors - v > 1 ? 2 : 1);
+            else tn_pairs_square(acc + 16 * v, ldacc, x, ldx, w + 16 * v, ldw, steps, next + 16 * v, accumulate, 1, vectors - v > 1 ? 2 : 1);
         }
 }
-TN_INLINE void tn_kv_pairs(float *acc, long ldacc, const tn_u16 *x, long ldx, int rows, const int *w, long ldw, int first, int last, int accumulate, long ahead, const int vectors) {
-    (void)ahead;
+TN_INLINE void tn_kv_pairs(float *acc, long ldacc, const tn_u16 *x, long ldx, int rows, const int *w, long ldw, int first, int last, int accumulate, const int *next, const int vectors) {
     const int steps = (last - first) / 16, rest = (last - first) % 16;
     x += 2 * first;
     w += first * ldw;
-    if (steps || !rest) tn_pairs_columns(acc, ldacc, x, ldx, rows, w, ldw, steps, accumulate, vectors);
+    next += first * ldw;
+    if (steps || !rest) tn_pairs_columns(acc, ldacc, x, ldx, rows, w, ldw, steps, next, accumulate, vectors);
     if (!rest) return;
     int tail[16 * 64] __attribute__((aligned(64)));
     for (int i = 0; i < 16; i++)
         TN_UNROLL for (int v = 0; v < vectors; v++)
             tn_store_i(tail + 64 * i + 16 * v, i < rest ? tn_load_i(w + (16 * steps + i) * ldw + 16 * v) : tn_splat_i(0));
-    tn_pairs_columns(acc, ldacc, x + 32 * steps, ldx, rows, tail, 64, 1, accumulate || steps, vectors);
+    tn_pairs_columns(acc, ldacc, x + 32 * steps, ldx, rows, tail, 64, 1, tail, accumulate || steps, vectors);
 }
 #else
 enum { TN_PAIRS = 1 };
 TN_INLINE void tn_pairs_shape(int rows) { (void)rows; }
 TN_INLINE void tn_pairs_end(void) {}
-TN_INLINE void tn_pairs_rows(float *acc, long ldacc, const tn_u16 *x, long ldx, const int *w, long ldw, int first, int last, int accumulate, long ahead, const int m, const int vectors) {
+TN_INLINE void tn_pairs_rows(float *acc, long ldacc, const tn_u16 *x, long ldx, const int *w, long ldw, int first, int last, int accumulate, const int *next, const int m, const int asks, const int vectors) {
     tn_v s[6][4];
     TN_UNROLL for (int r = 0; r < m; r++)
         TN_UNROLL for (int v = 0; v < vectors; v++) s[r][v] = accumulate ? tn_load(acc + r * ldacc + 16 * v) : tn_splat(0);
     x += 2 * first;
     w += first * ldw;
-    TN_NO_UNROLL for (int i = first; i < last; i++, x += 2, w += ldw) {
+    next += first * ldw;
+    TN_NO_UNROLL for (int i = first; i < last; i++, x += 2, w += ldw, next += ldw) {
         tn_i b[4];
-        if (m < 6) TN_UNROLL for (int v = 0; v < vectors; v++) __builtin_prefetch(w + ahead + 16 * v, 0, 2);
+        if (asks) TN_UNROLL for (int v = 0; v < vectors; v++) __builtin_prefetch(next + 16 * v, 0, 2);
         TN_UNROLL for (int v = 0; v < vectors; v++) b[v] = tn_load_i(w + 16 * v);
         TN_UNROLL for (int r = 0; r < m; r++) {
             const tn_i a = tn_splat_i((int)*(const tn_kv_pair *)(x + r * ldx));
@@ -91,14 +93,15 @@ TN_INLINE void tn_pairs_rows(float *acc, long ldacc, const tn_u16 *x, long ldx, 
     TN_UNROLL for (int r = 0; r < m; r++)
         TN_UNROLL for (int v = 0; v < vectors; v++) tn_store(acc + r * ldacc + 16 * v, s[r][v]);
 }
-TN_INLINE void tn_kv_pairs(float *acc, long ldacc, const tn_u16 *x, long ldx, int rows, const int *w, long ldw, int first, int last, int accumulate, long ahead, const int vectors) {
-    for (; rows >= 6; rows -= 6, acc += 6 * ldacc, x += 6 * ldx) tn_pairs_rows(acc, ldacc, x, ldx, w, ldw, first, last, accumulate, ahead, 6, vectors);
+TN_INLINE void tn_kv_pairs(float *acc, long ldacc, const tn_u16 *x, long ldx, int rows, const int *w, long ldw, int first, int last, int accumulate, const int *next, const int vectors) {
+    for (; rows > 6; rows -= 6, acc += 6 * ldacc, x += 6 * ldx) tn_pairs_rows(acc, ldacc, x, ldx, w, ldw, first, last, accumulate, next, 6, 0, vectors);
     switch (rows) {
-    case 5: tn_pairs_rows(acc, ldacc, x, ldx, w, ldw, first, last, accumulate, ahead, 5, vectors); break;
-    case 4: tn_pairs_rows(acc, ldacc, x, ldx, w, ldw, first, last, accumulate, ahead, 4, vectors); break;
-    case 3: tn_pairs_rows(acc, ldacc, x, ldx, w, ldw, first, last, accumulate, ahead, 3, vectors); break;
-    case 2: tn_pairs_rows(acc, ldacc, x, ldx, w, ldw, first, last, accumulate, ahead, 2, vectors); break;
-    case 1: tn_pairs_rows(acc, ldacc, x, ldx, w, ldw, first, last, accumulate, ahead, 1, vectors); break;
+    case 6: tn_pairs_rows(acc, ldacc, x, ldx, w, ldw, first, last, accumulate, next, 6, 1, vectors); break;
+    case 5: tn_pairs_rows(acc, ldacc, x, ldx, w, ldw, first, last, accumulate, next, 5, 1, vectors); break;
+    case 4: tn_pairs_rows(acc, ldacc, x, ldx, w, ldw, first, last, accumulate, next, 4, 1, vectors); break;
+    case 3: tn_pairs_rows(acc, ldacc, x, ldx, w, ldw, first, last, accumulate, next, 3, 1, vectors); break;
+    case 2: tn_pairs_rows(acc, ldacc, x, ldx, w, ldw, first, last, accumulate, next, 2, 1, vectors); break;
+    case 1: tn_pairs_rows(acc, ldacc, x, ldx, w, ldw, first, last, accumulate, next, 1, 1, vectors); break;
     }
 }
 #endif
