@@ -71,6 +71,24 @@ distance=$(sed -n 's/.*tokens, calibrated: //p' said)
 python3 -c "import sys; sys.exit(not $distance <= 0.02)" || fail "auto: KL $distance where 0.02 was asked for"
 must "auto without calibration" tenon compile wide.yaml --quant auto --budget-bits 5.5 -o plain.c
 grep -q 'tokens, rounded plainly' said || fail "auto without calibration does not say so"
+# weights that are 16-bit floats already have the same costs as those values in 32 bits
+python3 - <<'P'
+import json, struct
+raw = open("wide.safetensors", "rb").read()
+length = struct.unpack("<Q", raw[:8])[0]
+header, data = json.loads(raw[8:8 + length]), raw[8 + length:]
+halves = struct.pack(f"<{len(data) // 4}e", *struct.unpack(f"<{len(data) // 4}f", data))
+floats = struct.pack(f"<{len(data) // 4}f", *struct.unpack(f"<{len(data) // 4}e", halves))
+for name, dtype, values, size in ("half", "F16", halves, 2), ("float", "F32", floats, 4):
+    text = json.dumps({k: {"dtype": dtype, "shape": v["shape"], "data_offsets": [o // 4 * size for o in v["data_offsets"]]} for k, v in header.items()})
+    text = text.encode() + b" " * (-len(text) % 8)
+    open(name + ".safetensors", "wb").write(struct.pack("<Q", len(text)) + text + values)
+P
+for type in half float; do
+    sed "s/wide.safetensors/$type.safetensors/" wide.yaml > $type.yaml
+    must "auto, $type" tenon compile $type.yaml --quant auto --budget-bits 5.5 -o $type.c && sed 's/; measured.*//' said | head -n -2 > $type.costs
+done
+same half.costs float.costs "costs of 16-bit floats"
 must "auto without a tokenizer" tenon compile ids.yaml --quant auto --budget-bits 5.5 -o ids.c
 grep -q 'bits a weight; expected error' said || fail "auto without a tokenizer does not say by what it chose"
 for i in 1 2; do
