@@ -681,24 +681,48 @@ static Value *product_of(Gen *g, Value *x, DType type, int64_t outputs, int64_t 
 }
 
 enum { PRODUCT_SHAPES = 10 };
+static const DType product_types[] = {DT_W8, DT_Q8_0, DT_Q4_0, DT_Q4_1, DT_Q5_0, DT_Q5_1, DT_Q2_K, DT_Q3_K, DT_Q4_K, DT_Q5_K, DT_Q6_K, DT_W8G64, DT_W8G128, DT_W4G64, DT_W4G128,
+                                      DT_W4MG64, DT_W4MG128};
 
 Module *product_module(Arena *arena, uint64_t seed, Diags *diags) {
-    static const DType types[] = {DT_W8, DT_Q8_0, DT_Q4_0, DT_Q4_1, DT_Q5_0, DT_Q5_1, DT_Q2_K, DT_Q3_K, DT_Q4_K, DT_Q5_K, DT_Q6_K, DT_W8G64, DT_W8G128, DT_W4G64, DT_W4G128,
-                                  DT_W4MG64, DT_W4MG128};
     static const struct { int k, outputs, group; } shapes[PRODUCT_SHAPES] = {{256, 65, 0}, {256, 17, 16}, {256, 66, 32}, {512, 5, 64}, {512, 3, 128}, {768, 1, 256},
                                                                              {96, 63, 32}, {100, 70, 0}, {320, 33, 32}, {576, 15, 64}};
     Gen g;
     begin(&g, arena, seed, NULL, diags);
     int64_t k = shapes[seed % PRODUCT_SHAPES].k, outputs = shapes[seed % PRODUCT_SHAPES].outputs;
     Type table = {.dtype = DT_F32, .rank = 2, .dims = {VOCABULARY, k}};
-    Value *operands[] = {g.func->inputs[0], param(&g, table, 0)}, *x = node(&g, OP_EMBEDDING, operands, 2, NULL, 0)->results[0], *parts[COUNT_OF(types)];
+    Value *operands[] = {g.func->inputs[0], param(&g, table, 0)}, *x = node(&g, OP_EMBEDDING, operands, 2, NULL, 0)->results[0], *parts[COUNT_OF(product_types)];
     int count = 0;
-    for (size_t t = 0; t < COUNT_OF(types); t++) {
-        Value *y = product_of(&g, x, types[t], outputs, shapes[seed % PRODUCT_SHAPES].group);
+    for (size_t t = 0; t < COUNT_OF(product_types); t++) {
+        Value *y = product_of(&g, x, product_types[t], outputs, shapes[seed % PRODUCT_SHAPES].group);
         if (y) parts[count++] = y;
     }
     if (!count) return NULL;
     Value *result = count > 1 ? node(&g, OP_CONCAT, parts, count, NULL, 0)->results[0] : parts[0];
     func_return(g.func, &result, 1);
+    return end(&g, diags);
+}
+
+// ---- heads -----------------------------------------------------------------------------------------------------------------------------
+
+Module *head_module(Arena *arena, uint64_t seed, Diags *diags) {
+    static const int widths[] = {64, 65, 130, 200, 320, 3};
+    enum { K = 256, FLOATS = COUNT_OF(stored_types), INTEGERS = COUNT_OF(product_types) };
+    Gen g;
+    begin(&g, arena, seed, NULL, diags);
+    int64_t heads[] = {DIM_T, 4, K / 4}, flat[] = {DIM_T, K}, outputs = widths[below(&g, COUNT_OF(widths))];
+    int kind = (int)(seed % (FLOATS + INTEGERS));
+    Value *embed[] = {g.func->inputs[0], param(&g, shape(DT_F32, 2, (int64_t[]){VOCABULARY, K}), 0)};
+    Value *x = reshape(&g, node(&g, OP_EMBEDDING, embed, 2, NULL, 0)->results[0], 3, heads);
+    x = reshape(&g, node(&g, OP_ATTENTION, (Value *[]){x, x, x}, 3, NULL, 0)->results[0], 2, flat);
+    if (kind < (int)FLOATS) {
+        Value *linear[] = {x, param(&g, shape(stored_types[kind], 2, (int64_t[]){outputs, K}), 0), chance(&g, 30) ? vector(&g, outputs) : NULL};
+        x = node(&g, OP_LINEAR, linear, 3, NULL, 0)->results[0];
+    } else x = product_of(&g, x, product_types[kind - (int)FLOATS], outputs, chance(&g, 50) ? 0 : 64);
+    if (chance(&g, 40)) {          // a soft cap
+        x = node(&g, OP_TANH, (Value *[]){node(&g, OP_MUL, (Value *[]){x, number(&g, 0.2)}, 2, NULL, 0)->results[0]}, 1, NULL, 0)->results[0];
+        x = node(&g, OP_MUL, (Value *[]){x, number(&g, 5)}, 2, NULL, 0)->results[0];
+    }
+    func_return(g.func, &x, 1);
     return end(&g, diags);
 }

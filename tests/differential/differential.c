@@ -217,6 +217,11 @@ static Module *make_products(Arena *arena, OpId op, uint64_t seed, bool broken, 
     return product_module(arena, seed, diags);
 }
 
+static Module *make_heads(Arena *arena, OpId op, uint64_t seed, bool broken, Coverage *cover, Diags *diags) {
+    (void)op, (void)broken, (void)cover;
+    return head_module(arena, seed, diags);
+}
+
 // One sequence in two steps, of which the first has each of these numbers of rows.
 static bool rows_alike(const Compiled *c, const Script *script, const float *base, int64_t n, Text *why) {
     static const int firsts[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 33, 96, 97};
@@ -298,6 +303,7 @@ static Verdict differ(Make make, OpId op, uint64_t seed, bool broken, bool thoro
         ok = ok && compile(module, target, 1, &c, diags);
         if (ok && kv) ok = reference(module, &script, scratch, want, width, diags);
         if (ok && !execute(&c, &script, 1, got)) text_puts(why, "a guard byte changed, or what it says of a block is not its largest");
+        else if (ok && make == make_heads && !c.program->out_blocks) text_puts(why, "a head that does not say the largest of each block");
         else if (ok && near(got, want, n, why) && (!thorough || variations(&c, &script, got, n, why)) &&
                  (make != make_products || rows_alike(&c, &script, got, n, why)) &&
                  (!(quantize || make == make_products) || own_bits || generic_bits(module, &script, got, n, seed, why, diags)))
@@ -433,6 +439,12 @@ int main(int argc, char **argv) {
         return run_graphs(make_graph, count, argc > 3 ? strtoull(argv[3], NULL, 10) : 0);
     }
     if (!strcmp(what, "products")) return run_graphs(make_products, count, argc > 3 ? strtoull(argv[3], NULL, 10) : 0);
+    if (!strcmp(what, "heads")) {
+        quantize = getenv("QUANT");
+        own_bits = true;
+        tolerance = 0.05f;
+        return run_graphs(make_heads, count, argc > 3 ? strtoull(argv[3], NULL, 10) : 0);
+    }
     if (!strcmp(what, "bf16")) {
         if (!target->dot_bf16 && !target->tile_bf16) {
             printf("SKIPPED: target %s does not multiply bf16\n", target->name);
@@ -443,6 +455,6 @@ int main(int argc, char **argv) {
         tolerance = 0.05f;   // an x that is rounded the other way
         return run_graphs(make_graph, count, argc > 3 ? strtoull(argv[3], NULL, 10) : 0);
     }
-    fprintf(stderr, "usage: differential ops [SEEDS] | mutations [SEEDS] | graphs COUNT [FIRST] | products COUNT [FIRST] | int8|bf16 COUNT [FIRST]\n");
+    fprintf(stderr, "usage: differential ops [SEEDS] | mutations [SEEDS] | graphs COUNT [FIRST] | products COUNT [FIRST] | heads COUNT [FIRST] | int8|bf16 COUNT [FIRST]\n");
     return 2;
 }
