@@ -1,10 +1,24 @@
 // ---- prelude: products with panels --------------------------------------------------------------------------------------
+#ifdef TN_HAVE_TILES
+// Matrix tiles: 0 … 3 are sums, 4 is `rows` rows of x and `depth` bytes of k, the others are weights, or 16 rows of x. Everything in them is lost.
+TN_NOINLINE void tn_tiles_shape(int rows, int depth) {
+    struct { tn_u8 palette, start, reserved[14]; tn_u16 bytes[16]; tn_u8 rows[16]; } c __attribute__((aligned(64))) = {.palette = 1};
+    for (int t = 0; t < 8; t++) {
+        c.bytes[t] = (tn_u16)(t == 4 ? depth : 64);
+        c.rows[t] = (tn_u8)(t < 5 ? rows : depth / 4);
+    }
+    tn_tile_config(&c);
+}
+#endif
 // The largest of a block's values, up to 64; NaN never is, -infinity when there is no number.
 TN_INLINE float tn_block_largest(const float *x, int n) {
     const tn_v least = tn_splat(-__builtin_inff());
     tn_v m = least;
     for (int i = 0; i < n; i += 16) m = tn_max(i + 16 <= n ? tn_load(x + i) : tn_select(tn_lanes(i) < tn_splat_i(n), tn_load_n(x + i, n - i), least), m);
-    return tn_max16(m);
+    m = tn_max(m, TN_SWAPPED(m, 8));
+    m = tn_max(m, TN_SWAPPED(m, 4));
+    m = tn_max(m, TN_SWAPPED(m, 2));
+    return tn_max(m, TN_SWAPPED(m, 1))[0];
 }
 // acc[row][column] (+)= Σ_k x[row][k] · w[k][column], one chain of fused multiply-adds over k in order for each element: so any division into
 // rows, columns and blocks of k gives the same bits.
