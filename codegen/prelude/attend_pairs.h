@@ -10,14 +10,7 @@ typedef tn_u32 tn_kv_pair __attribute__((aligned(1), may_alias));
 // `next` while they read w. Tiles want first to be a multiple of 16, room for a multiple of 16 rows, and x filled up with zeros behind an uneven last.
 #ifdef TN_HAVE_TILES
 enum { TN_PAIRS = 16 };
-TN_NOINLINE void tn_pairs_shape(int rows) {   // of x and acc at a time
-    struct { tn_u8 palette, start, reserved[14]; tn_u16 bytes[16]; tn_u8 rows[16]; } c __attribute__((aligned(64))) = {.palette = 1};
-    for (int t = 0; t < 8; t++) {
-        c.bytes[t] = 64;
-        c.rows[t] = (tn_u8)(t < 6 ? rows : 16);
-    }
-    tn_tile_config(&c);
-}
+TN_INLINE void tn_pairs_shape(int rows) { tn_tiles_shape(rows, 64); }   // of x and acc at a time
 TN_INLINE void tn_pairs_end(void) { tn_tile_release(); }
 // 16 · a rows, 16 · b columns, `steps` of 16 pairs.
 TN_INLINE void tn_pairs_square(float *acc, long ldacc, const tn_u16 *x, long ldx, const int *w, long ldw, int steps, const int *next, int accumulate, const int a, const int b) {

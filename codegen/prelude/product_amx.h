@@ -11,15 +11,6 @@
 enum { TN_TILE_I8, TN_TILE_U8, TN_TILE_BF16 };   // the weights
 enum { TN_TILE_ROWS = 16, TN_SLAB = 512, TN_SQUARE = 32, TN_FEW_ROWS = 13, TN_TILE_AHEAD = 16384, TN_MOST_GROUP = 1024, TN_SLAB_GROUPS = 32 };
 
-// Tiles of `rows` rows of x and `depth` bytes of k. Everything in them is lost.
-TN_NOINLINE void tn_tiles_shape(int rows, int depth) {
-    struct { tn_u8 palette, start, reserved[14]; tn_u16 bytes[16]; tn_u8 rows[16]; } c __attribute__((aligned(64))) = {.palette = 1};
-    for (int t = 0; t < 8; t++) {
-        c.bytes[t] = (tn_u16)(t == 4 ? depth : 64);
-        c.rows[t] = (tn_u8)(t < 5 ? rows : depth / 4);
-    }
-    tn_tile_config(&c);
-}
 TN_INLINE void tn_tiles_zero(void) { tn_tile_zero(0); tn_tile_zero(1); tn_tile_zero(2); tn_tile_zero(3); }
 TN_INLINE void tn_tiles_store(void *at, long stride) {
     tn_u8 *p = (tn_u8 *)at;
