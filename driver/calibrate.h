@@ -12,7 +12,6 @@ typedef struct {
     int block_count;
     float *rows;               // waiting to be added
     int row_count;
-    int64_t seen;
 } Moments;
 
 typedef struct {

@@ -48,7 +48,7 @@ void calibrate_parallel(int threads, int64_t count, void (*work)(void *, int64_t
 
 // The weights that a parameter stands for in one call.
 typedef struct { Weight *const *weights; int count; } Bound;
-typedef struct { Calibration *calibration; int *leader; bool failed; Arena *arena; } Sharing;   // leader: of each weight by id; -1: not multiplied with
+typedef struct { int *leader; Arena *arena; } Sharing;   // leader: of each weight by id; -1: not multiplied with
 
 static Bound bound(const Value *value, const Bound *params) {
     if (value->kind == VALUE_PARAM) return params[value->index];
@@ -89,7 +89,7 @@ static void see_module(void *to, const char *phase, double milliseconds, const s
     CalibrationRun *run = to;
     Calibration *c = run->calibration;
     Arena *scratch = arena_new();
-    Sharing s = {.calibration = c, .leader = ARENA_ARRAY(scratch, int, module->weight_count), .arena = scratch};
+    Sharing s = {.leader = ARENA_ARRAY(scratch, int, module->weight_count), .arena = scratch};
     for (int w = 0; w < module->weight_count; w++) s.leader[w] = -1;
     walk(&s, module->main, NULL);
     int *moments = ARENA_ARRAY(scratch, int, module->weight_count);
@@ -142,7 +142,6 @@ static void take_row(void *to, unsigned long long weight, const float *row, long
     Moments *m = place ? &run->calibration->moments[place->moments] : NULL;
     if (!m || !m->blocks || n != m->k) return;
     memcpy(m->rows + m->row_count++ * m->k, row, sizeof *row * (size_t)n);
-    m->seen++;
     if (m->row_count == WAITING_ROWS) add_waiting(run->calibration, m);
 }
 

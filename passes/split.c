@@ -9,7 +9,7 @@ bool pass_split(Module *module, const PassOptions *options, Diags *diags);
 
 typedef struct { const Node *call; Func *func; const Func *from; } Version;   // of block `from`: as this call's matrices want it
 
-typedef struct { Module *module; const char *choices; Arena *scratch; Version *versions; int count, capacity; Diags *diags; } Split;
+typedef struct { const char *choices; Arena *scratch; Version *versions; int count, capacity; Diags *diags; } Split;
 
 static int format_of(const Split *s, const Value *operand) {
     int bits = -1, group = -1;
@@ -55,7 +55,7 @@ static bool split_call(Split *s, Node *call) {
 
 bool pass_split(Module *module, const PassOptions *options, Diags *diags) {
     if (!options->choices) return true;
-    Split s = {.module = module, .choices = options->choices, .scratch = arena_new(), .diags = diags};
+    Split s = {.choices = options->choices, .scratch = arena_new(), .diags = diags};
     bool done = true;
     for (int i = 0; done && i < module->main->node_count; i++)
         if (module->main->nodes[i]->op == OP_CALL) done = split_call(&s, module->main->nodes[i]);
