@@ -20,7 +20,7 @@ static const double sampler_taylor[14] = {      // 1/13!, 1/12!, … 1/0!
     1.9841269841269841e-04, 1.3888888888888889e-03, 8.3333333333333332e-03, 4.1666666666666664e-02, 1.6666666666666666e-01, 0.5, 1, 1};
 
 typedef double SamplerDoubles __attribute__((vector_size(16)));
-typedef int64_t SamplerBits __attribute__((vector_size(16)));
+typedef uint64_t SamplerBits __attribute__((vector_size(16)));
 
 static inline SamplerDoubles sampler_select(SamplerBits mask, SamplerDoubles a, SamplerDoubles b) {
     return (SamplerDoubles)(((SamplerBits)a & mask) | ((SamplerBits)b & ~mask));

@@ -88,7 +88,8 @@ typedef struct tn_sampling {
     double repeat_penalty;         // 0 or 1: off. Logits of tokens that the sequence holds are divided by it when positive, else multiplied
     unsigned long long seed;
 } tn_sampling;
-// Repeat penalty, temperature, top-k, top-p, min-p, in this order; the draw depends on the seed and the sequence's length alone.
+// Repeat penalty, temperature, top-k, top-p, min-p, in this order; the draw depends on the seed and the sequence's length alone. `logits`: a row's
+// values, untouched, or a copy that was changed at will.
 TN_API int tn_sample(const tn_engine *engine, int sequence, const float *logits, const tn_sampling *sampling);
 
 typedef struct tn_generation {
