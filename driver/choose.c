@@ -214,7 +214,9 @@ static char *report(const Sensitivity *s, double distance, const char *bits) {
     }
     text_printf(&text, "%.2f bits a weight; expected %s %.2e", total_bits(s), what, expected(s));
     const char *how = s->options->calibrate ? "calibrated" : "rounded plainly";
-    if (s->probe) text_printf(&text, "; measured on %d tokens, %s: %.2e", s->probe->rows, how, distance);
+    int tokens = 0;
+    for (int i = 0; s->probe && i < PROBE_WINDOWS; i++) tokens += s->probe->counts[i];
+    if (s->probe) text_printf(&text, "; measured on %d tokens, %s: %.2e", tokens, how, distance);
     text_printf(&text, "\nthe same again: --quant auto --bits \"%s\"\n", bits);
     return text.data;
 }
