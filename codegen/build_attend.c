@@ -24,7 +24,7 @@ typedef struct {
     int strip;                       // … so many rows of a task at a time
 } Attend;
 
-enum { ROWS_A_TASK = 96, MOST_ROWS = 64, DIRECT_ROWS = 6, SPLIT_ROWS = 16, LEAST_SLOTS = 256, CHUNK = 256 };
+enum { ROWS_A_TASK = 96, MOST_ROWS = 64, DIRECT_ROWS = 6, SPLIT_ROWS = 16, LEAST_SLOTS = 256, CHUNK = KV_PAGE, BLOCKS = CHUNK / KV_BLOCK };
 
 static const char *storage_name(DType storage) {
     return storage == DT_F16 ? "TN_KV_F16" : storage == DT_BF16 ? "TN_KV_BF16" : storage == DT_I8 ? "TN_KV_I8" : "TN_KV_F32";
@@ -32,7 +32,13 @@ static const char *storage_name(DType storage) {
 
 static const char *storage_c(DType storage) { return storage == DT_F32 ? "float" : storage == DT_I8 ? "signed char" : "tn_u16"; }
 
+static int storage_bytes(DType storage) { return storage == DT_F32 ? 4 : storage == DT_I8 ? 1 : 2; }
+
 static int even_dims(const Attend *a) { return (int)round_up(a->dims, a->storage == DT_BF16 ? 2 : 1); }
+
+// Of a block of one head.
+static int key_bytes(const Attend *a) { return KV_BLOCK * even_dims(a) * storage_bytes(a->storage); }
+static int value_bytes(const Attend *a) { return KV_BLOCK * a->v_padded * storage_bytes(a->storage); }
 
 // A scalar by its C text.
 static int named(Kernel *k, const char *text, DType type) {
@@ -65,8 +71,7 @@ static void add_values(const Attend *a, Index row, const char *rows, const char 
     for (int c = 0; c < a->v_padded; c += PANEL_WIDTH) {
         int columns = a->v_padded - c < PANEL_WIDTH ? a->v_padded - c : PANEL_WIDTH;
         multiply(a, a->acc, index_add(index_scale(row, a->v_padded), index_constant(c)), a->v_padded, a->scores, index_add(index_scale(row, KV_BLOCK), first), KV_BLOCK, rows,
-                 values, index_constant(storage == DT_BF16 ? 2 * c : c), a->v_padded, storage, columns, from, depth,
-                 arena_printf(a->k->arena, "%s + %d", next, c * (storage == DT_F32 || storage == DT_BF16 ? 4 : storage == DT_F16 ? 2 : 1)), true);
+                 values, index_constant(KV_BLOCK * c), columns, storage, columns, from, depth, arena_printf(a->k->arena, "%s + %d", next, KV_BLOCK * c * storage_bytes(storage)), true);
     }
 }
 
@@ -142,15 +147,15 @@ static void attend_values(const Attend *a, int values, int floats, DType storage
 static void attend_block(const Attend *a) {
     Kernel *k = a->k;
     bool wide = a->storage != DT_F32;
-    int size = a->storage == DT_F32 ? 4 : a->storage == DT_I8 ? 1 : 2;
     int64_t head_bytes = (int64_t)cache_bytes(&a->node->operands[1]->type) / a->kv_heads;
     int block = kernel_loop_text(k, "block", "part.first_block", "part.last_block");
     kernel_call(k, "const tn_kv_part b = tn_attend_part(a, &run, block * %d, block * %d + %d, %s)", KV_BLOCK, KV_BLOCK, KV_BLOCK, a->sees);
-    kernel_call(k, "const tn_u8 *page = run.pages[block] + a->cache + kv_head * %lldL", (long long)head_bytes);
-    kernel_call(k, "const tn_u8 *next_keys = block + 1 < part.last_block ? run.pages[block + 1] + a->cache + kv_head * %lldL : tn_next_keys(&next, 0, page)", (long long)head_bytes);
-    kernel_call(k, "const %s *keys = (const %s *)page, *values = keys + %d", storage_c(a->storage), storage_c(a->storage), KV_BLOCK * even_dims(a));
-    if (a->storage == DT_I8) kernel_call(k, "const float *scales = (const float *)(page + %d)", KV_BLOCK * size * (a->dims + a->v_padded));
-    if (a->storage == DT_I8) kernel_call(k, "tn_ask(scales, 512)");
+    kernel_call(k, "const tn_u8 *page = run.pages[chunk] + a->cache + kv_head * %lldL, *at = page + block %% %d * %d", (long long)head_bytes, BLOCKS, key_bytes(a));
+    kernel_call(k, "const tn_u8 *next_keys = block + 1 < part.last_block ? at + %d : tn_next_keys(&next, 0, %d, page)", key_bytes(a), key_bytes(a));
+    kernel_call(k, "const %s *keys = (const %s *)at, *values = (const %s *)(page + %d + block %% %d * %d)", storage_c(a->storage), storage_c(a->storage), storage_c(a->storage),
+                BLOCKS * key_bytes(a), BLOCKS, value_bytes(a));
+    if (a->storage == DT_I8) kernel_call(k, "const float *scales = (const float *)(page + %d) + block %% %d * %d", BLOCKS * (key_bytes(a) + value_bytes(a)), BLOCKS, 2 * KV_BLOCK);
+    if (a->storage == DT_I8) kernel_call(k, "tn_ask(scales, %d)", 8 * KV_BLOCK);
     kernel_call(k, "const int rows = (b.last - b.first) * %d", a->group);
     int keys = kernel_buffer(k, "keys", a->storage, PLACE_MEMORY, -1, NULL), values = kernel_buffer(k, "values", a->storage, PLACE_MEMORY, -1, NULL);
     Index first = index_variable(text_variable(k, "b.first"), a->group);
@@ -159,8 +164,8 @@ static void attend_block(const Attend *a) {
         int floats = kernel_buffer(k, "floats", DT_F32, PLACE_SCRATCH, (int64_t)KV_BLOCK * (a->dims + a->v_padded), NULL);
         kernel_call(k, "const int few = rows <= %d ? rows : 0, many = rows - few", DIRECT_ROWS);
         kernel_call(k, "const float *float_values = floats + %d", KV_BLOCK * a->dims);
-        kernel_call(k, "if (many) tn_kv_floats(floats, keys, %d, %d, %s), tn_kv_floats(floats + %d, values, %d, %d, %s)", a->dims, KV_BLOCK, storage_name(a->storage), KV_BLOCK * a->dims,
-                    KV_BLOCK, a->v_padded, storage_name(a->storage));
+        kernel_call(k, "if (many) tn_kv_floats(floats, keys, %d, %d, %s), tn_kv_float_values(floats + %d, values, %d, %s)", a->dims, KV_BLOCK, storage_name(a->storage), KV_BLOCK * a->dims,
+                    a->v_padded, storage_name(a->storage));
         multiply(a, a->scores, index_scale(first, KV_BLOCK), KV_BLOCK, a->queries, index_scale(first, a->dims), a->dims, "many", floats, index_constant(0), KV_BLOCK, DT_F32, KV_BLOCK, "0",
                  arena_printf(k->arena, "%d", a->dims), "page", false);
     }
@@ -192,7 +197,8 @@ static int strip_rows(const Attend *a) {
 static void multiply_pairs(const Attend *a, const char *acc, const char *x, const char *rows, const char *w, int columns, const char *range, const char *accumulate, const char *next) {
     for (int c = 0; c < columns; c += PANEL_WIDTH) {
         int vectors = (columns - c < PANEL_WIDTH ? columns - c : PANEL_WIDTH) / 16;
-        kernel_call(a->k, "product_kv_pairs_v%d(%s + %d, %s, %s, (const int *)%s + %d, %d, %s, %s, (const int *)%s + %d)", vectors, acc, c, x, rows, w, c, columns, range, accumulate, next, c);
+        kernel_call(a->k, "product_kv_pairs_v%d(%s + %d, %s, %s, (const int *)%s + %d, %d, %s, %s, (const int *)%s + %d)", vectors, acc, c, x, rows, w, KV_BLOCK / 2 * c, 16 * vectors, range,
+                    accumulate, next, KV_BLOCK / 2 * c);
         a->k->kv_vectors[KV_PAIRS] |= 1u << vectors;
     }
 }
@@ -200,14 +206,15 @@ static void multiply_pairs(const Attend *a, const char *acc, const char *x, cons
 static void block_loop(const Attend *a) {
     int64_t head_bytes = (int64_t)cache_bytes(&a->node->operands[1]->type) / a->kv_heads;
     kernel_loop_text(a->k, "block", "s.first_block", "s.last_block");
-    kernel_call(a->k, "const tn_u8 *keys = run.pages[block] + a->cache + kv_head * %lldL, *values = keys + %d", (long long)head_bytes, 2 * KV_BLOCK * even_dims(a));
+    kernel_call(a->k, "const tn_u8 *page = run.pages[chunk] + a->cache + kv_head * %lldL, *keys = page + block %% %d * %d, *values = page + %d + block %% %d * %d", (long long)head_bytes,
+                BLOCKS, key_bytes(a), BLOCKS * key_bytes(a), BLOCKS, value_bytes(a));
 }
 
 static void score_strip(const Attend *a) {
     Kernel *k = a->k;
     int width = query_width(a);
     block_loop(a);
-    multiply_pairs(a, arena_printf(k->arena, "scores + block %% %d * %d", CHUNK / KV_BLOCK, KV_BLOCK), arena_printf(k->arena, "%d, queries + s.first * %d, %d", CHUNK, a->group * width, width),
+    multiply_pairs(a, arena_printf(k->arena, "scores + block %% %d * %d", BLOCKS, KV_BLOCK), arena_printf(k->arena, "%d, queries + s.first * %d, %d", CHUNK, a->group * width, width),
                    "rows", "keys", KV_BLOCK, arena_printf(k->arena, "0, %d", even_dims(a) / 2), "0", "values");
     kernel_end(k);
 }
@@ -234,9 +241,9 @@ static void value_strip(const Attend *a) {
     kernel_call(k, "const int each = b.wild ? 1 : rows");
     kernel_loop_text(k, "part_rows", "0", "rows / each");
     kernel_call(k, "const long q = (long)part_rows * each, t = run.first + s.first + q / %d", a->group);
-    kernel_call(k, "const tn_u8 *w = values, *next_keys = tn_next_keys(&next, block - s.first_block, values)");
+    kernel_call(k, "const tn_u8 *w = values, *next_keys = tn_next_keys(&next, block - s.first_block, %d, values)", key_bytes(a));
     kernel_call(k, "if (b.wild) w = (const tn_u8 *)tn_kv_tame(tame, (const tn_u16 *)values, %d, b, tn_in_block(tn_seen_from(a, t, %d), block), tn_in_block(tn_seen_to(a, t, %s), block))", a->v_padded, a->window, a->sees);
-    multiply_pairs(a, arena_printf(k->arena, "acc + q * %d", a->v_padded), arena_printf(k->arena, "%d, weights + q * %d + block %% %d * %d, %d", a->v_padded, CHUNK, CHUNK / KV_BLOCK, KV_BLOCK, CHUNK),
+    multiply_pairs(a, arena_printf(k->arena, "acc + q * %d", a->v_padded), arena_printf(k->arena, "%d, weights + q * %d + block %% %d * %d, %d", a->v_padded, CHUNK, BLOCKS, KV_BLOCK, CHUNK),
                    "each", "w", a->v_padded, "b.first, b.last", "block > s.first_block", "next_keys");
     kernel_end(k);
     kernel_call(k, "if (b.wild) tn_pairs_shape(16)");
@@ -257,8 +264,8 @@ static void merge_rows(const Attend *a, const char *first, const char *last, con
 
 // What is asked for while a chunk's last values are read.
 static void next_keys(const Attend *a) {
-    kernel_call(a->k, "const tn_kv_next next = tn_attend_next(a, &span, &run, task, chunk, %lldL, %d, %d, %d, %s)", (long long)cache_bytes(&a->node->operands[1]->type) / a->kv_heads,
-                a->kv_heads, a->rows, a->slots, a->sees);
+    kernel_call(a->k, "const tn_kv_next next = tn_attend_next(a, &span, &run, task, chunk, %lldL, %d, %d, %d, %d, %s)", (long long)cache_bytes(&a->node->operands[1]->type) / a->kv_heads,
+                key_bytes(a), a->kv_heads, a->rows, a->slots, a->sees);
 }
 
 static void attend_strips(const Attend *a) {

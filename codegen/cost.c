@@ -24,7 +24,7 @@ static double node_operations(const Node *node) {
 static void attend_cost(const Node *node, KernelCost *cost) {
     const Type *queries = &node->operands[0]->type, *cache = &node->operands[1]->type;
     int64_t window = node_int(node, "window");
-    cost->cache_bytes = (double)cache_bytes(cache) / KV_BLOCK;
+    cost->cache_bytes = (double)cache_bytes(cache) / KV_PAGE;
     cost->cache_operations = 2.0 * (double)queries->dims[1] * (double)(cache->dims[1] + cache->dims[2]);
     cost->window = window > 0 && window < INT32_MAX ? (int)window : 0;
 }
@@ -51,7 +51,7 @@ static KernelCost kernel_cost(const FuncPlan *f) {
         cost.operations += node_operations(node);
         if (node->op == OP_ATTEND) attend_cost(node, &cost);
         for (int r = 0; r < node->result_count; r++)
-            if (node->op == OP_CACHE_WRITE) cost.row_bytes += (double)cache_bytes(&node->results[r]->type) / KV_BLOCK;
+            if (node->op == OP_CACHE_WRITE) cost.row_bytes += (double)cache_bytes(&node->results[r]->type) / KV_PAGE;
     }
     return cost;
 }

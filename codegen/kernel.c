@@ -185,7 +185,7 @@ uint64_t row_bytes(const Type *type) { return (uint64_t)type_row_elements(type) 
 uint64_t cache_bytes(const Type *cache) {
     DType storage = cache_storage(cache);
     uint64_t elements = (uint64_t)round_up(cache->dims[1], storage == DT_BF16 ? 2 : 1) + (uint64_t)round_up(cache->dims[2], 16), scales = storage == DT_I8 ? 2 * sizeof(float) : 0;
-    return (uint64_t)cache->dims[0] * KV_BLOCK * (elements * (uint64_t)dtype_info[storage].bytes + scales);
+    return (uint64_t)cache->dims[0] * KV_PAGE * (elements * (uint64_t)dtype_info[storage].bytes + scales);
 }
 
 const Value *through_reshape(const Value *value) {

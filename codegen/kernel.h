@@ -184,7 +184,7 @@ int panel_head_bytes(const PanelFormat *format);   // of a group's scales and mi
 bool packed_bytes(const Weight *weight, uint64_t *bytes);
 bool pack_weight(const Weight *weight, bool (*write)(void *to, const void *bytes, size_t length), void *to);
 
-enum { PANEL_WIDTH = 64, ROW_BLOCK = 96, MOST_ROW_BLOCK = 512, KV_BLOCK = 64 };
+enum { PANEL_WIDTH = 64, ROW_BLOCK = 96, MOST_ROW_BLOCK = 512, KV_BLOCK = 64, KV_PAGE = 256 };
 static inline int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
 // plan.c: what the builders ask of the plan

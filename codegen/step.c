@@ -406,7 +406,7 @@ void program_print(const Plan *plan, const char *targets, const char *code, Text
                 "    .max_tokens = %d, .max_rows = %d, .max_sequences = %d, .input_count = %d, .input_names = tn_input_names, .input_limits = tn_input_limits, .input_defaults = tn_input_defaults,\n"
                 "    .out_kind = %s, .out_width = %lld, .out_blocks = %lld, .causal = %d,\n    %s,\n};\n",
                 name.data ? name.data : "model", targets, TENON_VERSION, (unsigned long long)plan->weights_bytes, (unsigned long long)plan->arena_bytes,
-                (unsigned long long)plan->page_bytes, KV_BLOCK, (long long)m->context, m->max_tokens, m->max_rows, m->max_sequences, m->main->input_count, kind,
+                (unsigned long long)plan->page_bytes, KV_PAGE, (long long)m->context, m->max_tokens, m->max_rows, m->max_sequences, m->main->input_count, kind,
                 (long long)type_row_elements(result), plan->output ? (long long)(type_row_elements(result) + TN_BLOCK - 1) / TN_BLOCK : 0, plan->causal, code);
     text_free(&name);
 }

@@ -58,8 +58,8 @@ static void put_figures(Explain *e) {
     put_bytes_figure(e->out, "Weights as packed", (double)plan->weights_bytes, under.data);
     under.length = 0;
     html_bytes(&under, (double)plan->page_bytes);
-    text_printf(&under, " a page of %d positions", KV_BLOCK);
-    put_bytes_figure(e->out, "KV cache a token", (double)plan->page_bytes / KV_BLOCK, plan->page_bytes ? under.data : "the model has none");
+    text_printf(&under, " a page of %d positions", KV_PAGE);
+    put_bytes_figure(e->out, "KV cache a token", (double)plan->page_bytes / KV_PAGE, plan->page_bytes ? under.data : "the model has none");
     under.length = 0;
     text_printf(&under, "%d tokens a step", m->max_tokens);
     put_bytes_figure(e->out, "Arena", (double)plan->arena_bytes, under.data);

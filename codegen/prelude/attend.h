@@ -1,7 +1,8 @@
 // ---- prelude: attention over KV pages --------------------------------------------------------------------------------------
-// A page holds for each kv head the keys transposed, [dims][64], then the values, [64][v_dims rounded up to 16], in their storage; int8 codes are
-// followed by 64 scales of the keys and 64 of the values. bf16 lies in pairs, as its dot products want it: keys in pairs along dims,
-// [dims rounded up to 2, by 2][64][2], values in pairs along positions, [32][v_dims rounded up to 16][2]. Rows of a step are written by several
+// A page is a chunk of 256 positions in four blocks. It holds for each kv head the blocks' keys transposed, [dims][64] each, then the blocks' values, in
+// panels of 64 columns, [64][64] each (the last as wide as v_dims, rounded up to 16, has left), in their storage; int8 codes are followed by each block's
+// 64 scales of keys and 64 of values. So a chunk's keys, and its values, are read from end to end in order. bf16 lies in pairs, as its dot products want
+// it: keys in pairs along dims, [dims rounded up to 2, by 2][64][2], values in pairs along positions, [32][64][2]. Rows of a step are written by several
 // threads: who writes a position touches its own 16 bits of a pair of values and no others. Readers take care of what no row sees.
 // `storage` is one of these; as a constant it leaves one branch.
 enum { TN_KV_F32, TN_KV_F16, TN_KV_BF16, TN_KV_I8 };
@@ -34,6 +35,11 @@ TN_INLINE tn_u tn_bf16_bits(tn_v v) { return ((tn_u)tn_round_bf16(v) >> 16) | ((
 TN_INLINE void tn_kv_floats(float *to, const void *from, int rows, int columns, const int storage) {
     for (int i = 0; i < rows; i++)
         for (int c = 0; c < columns; c += 16) tn_store(to + i * columns + c, tn_kv_load(from, i, columns, c, storage));
+}
+// Blocks of values in panels.
+TN_INLINE void tn_kv_float_values(float *to, const void *from, int columns, const int storage) {
+    const long size = storage == TN_KV_F32 ? 4 : storage == TN_KV_I8 ? 1 : 2;
+    for (int c = 0; c < columns; c += 64) tn_kv_floats(to + 64 * c, (const tn_u8 *)from + 64 * size * c, 64, columns - c < 64 ? columns - c : 64, storage);
 }
 TN_INLINE void tn_ask(const void *from, long bytes) {
     for (long i = 0; i < bytes; i += 64) __builtin_prefetch((const tn_u8 *)from + i, 0, 2);
@@ -138,9 +144,9 @@ TN_NOINLINE tn_kv_run tn_attend_run(const tn_args *a, const tn_kv_span *s, int r
     r.pages = a->step->pages + (long)a->sequence[r.first] * a->step->pages_per_sequence;
     return r;
 }
-// The blocks whose keys are read after chunk `chunk` of a run of one row: of its next chunk, or of the next task. `keys`: where they lie in a page.
-typedef struct { tn_u8 *const *pages; long keys; int blocks; } tn_kv_next;
-TN_NOINLINE tn_kv_next tn_attend_next(const tn_args *a, const tn_kv_span *s, const tn_kv_run *r, long task, int chunk, long head_bytes, int heads, int most, int slots, int causal, int window) {
+// The keys that are read after chunk `chunk` of a run of one row: of its next chunk, or of the next task. So many blocks.
+typedef struct { const tn_u8 *keys; int blocks; } tn_kv_next;
+TN_NOINLINE tn_kv_next tn_attend_next(const tn_args *a, const tn_kv_span *s, const tn_kv_run *r, long task, int chunk, long head_bytes, long key_bytes, int heads, int most, int slots, int causal, int window) {
     tn_kv_next n = {0};
     tn_kv_run run = *r;
     int head = s->head;
@@ -155,12 +161,11 @@ TN_NOINLINE tn_kv_next tn_attend_next(const tn_args *a, const tn_kv_span *s, con
     }
     const int from = tn_seen_from(a, run.first, window), to = tn_seen_to(a, run.first + run.rows - 1, causal, window);
     const int first = from > chunk * TN_CHUNK ? from / 64 : chunk * (TN_CHUNK / 64), last = to < (chunk + 1) * TN_CHUNK ? (to + 63) / 64 : (chunk + 1) * (TN_CHUNK / 64);
-    n.pages = run.pages + first;
-    n.keys = (long)a->cache + head * head_bytes;
+    n.keys = run.pages[chunk] + a->cache + head * head_bytes + first % (TN_CHUNK / 64) * key_bytes;
     n.blocks = last - first;
     return n;
 }
-TN_INLINE const tn_u8 *tn_next_keys(const tn_kv_next *n, int block, const void *otherwise) { return block < n->blocks ? n->pages[block] + n->keys : otherwise; }
+TN_INLINE const tn_u8 *tn_next_keys(const tn_kv_next *n, int block, long key_bytes, const void *otherwise) { return block < n->blocks ? n->keys + block * key_bytes : otherwise; }
 // Of positions from … to: the rows of a run that see some (first … last), the blocks in which these lie, what all those rows see (lo … hi; 64, 64 when there is none).
 typedef struct { int first, last, first_block, last_block, lo, hi; } tn_kv_part;
 TN_NOINLINE tn_kv_part tn_attend_part(const tn_args *a, const tn_kv_run *r, int from, int to, int causal, int window) {

@@ -76,7 +76,7 @@ TN_INLINE void tn_pairs_rows(float *acc, long ldacc, const tn_u16 *x, long ldx, 
     next += first * ldw;
     TN_NO_UNROLL for (int i = first; i < last; i++, x += 2, w += ldw, next += ldw) {
         tn_i b[4];
-        if (asks) TN_UNROLL for (int v = 0; v < vectors; v++) __builtin_prefetch(next + 16 * v, 0, 2);
+        if (asks) TN_UNROLL for (int v = 0; v < vectors; v += 2) __builtin_prefetch(next + 16 * v, 0, 2);   // its neighbour comes along
         TN_UNROLL for (int v = 0; v < vectors; v++) b[v] = tn_load_i(w + 16 * v);
         TN_UNROLL for (int r = 0; r < m; r++) {
             const tn_i a = tn_splat_i((int)*(const tn_kv_pair *)(x + r * ldx));
@@ -143,9 +143,12 @@ TN_NOINLINE tn_kv_strip tn_attend_strip(const tn_args *a, const tn_kv_run *r, co
 typedef struct { int first, last, wild; } tn_kv_block;
 TN_NOINLINE int tn_kv_wild(const int *values, int columns, int first, int last) {
     tn_i any = tn_splat_i(0);
-    for (long i = (long)first * columns; i < (long)last * columns; i += 16) {
-        const tn_i d = tn_load_i(values + i), low = d & 0x7f80, high = d & 0x7f800000;
-        any |= (low == tn_splat_i(0x7f80)) | (high == tn_splat_i(0x7f800000));
+    for (int c = 0; c < columns; c += 64, values += 32 * 64) {
+        const long width = columns - c < 64 ? columns - c : 64;
+        for (long i = first * width; i < last * width; i += 16) {
+            const tn_i d = tn_load_i(values + i), low = d & 0x7f80, high = d & 0x7f800000;
+            any |= (low == tn_splat_i(0x7f80)) | (high == tn_splat_i(0x7f800000));
+        }
     }
     int wild = 0;
     for (int l = 0; l < 16; l++) wild |= any[l];
@@ -164,7 +167,7 @@ TN_INLINE tn_kv_block tn_attend_pairs(const tn_kv_strip *s, int block, const voi
 TN_NOINLINE const tn_u16 *tn_kv_tame(tn_u16 *to, const tn_u16 *values, int columns, tn_kv_block b, int from, int end) {
     for (int p = 2 * b.first; p < 2 * b.last; p++)
         for (int c = 0; c < columns; c++) {
-            const long at = ((long)(p >> 1) * columns + c) * 2 + (p & 1);
+            const long panel = c / 64 * 64, width = columns - panel < 64 ? columns - panel : 64, at = (32 * panel + (p >> 1) * width + c % 64) * 2 + (p & 1);
             to[at] = p >= from && p < end ? values[at] : 0;
         }
     return to;

@@ -58,7 +58,7 @@ TN_INLINE void tn_transpose(tn_i *w) {   // 16 × 16: blocks of 8, then of 4, 2,
     TN_SWAP_BLOCKS(w, 2, TN_LOW2, TN_HIGH2)
     TN_SWAP_BLOCKS(w, 1, TN_LOW1, TN_HIGH1)
 }
-// n keys, `row` floats apart, to positions slot … of a page.
+// n keys, `row` floats apart, to positions slot … of a block.
 TN_INLINE void tn_kv_write_keys(tn_u8 *page, int slot, const float *k, long row, int n, int dims, const float *inverse, const int storage) {
     const int each = storage == TN_KV_BF16 ? 2 : 1;
     for (int d = 0; d < dims; d += 16 * each) {
@@ -78,19 +78,20 @@ TN_INLINE void tn_kv_write_keys(tn_u8 *page, int slot, const float *k, long row,
             }
     }
 }
-// n values of `dims` elements, padded with zeros.
+// n values of `dims` elements, padded with zeros, to positions slot … of a block, in panels of 64 columns.
 TN_INLINE void tn_kv_write_values(tn_u8 *values, int slot, const float *v, long row, int n, int dims, int padded, const float *inverse, const int storage) {
     for (int r = 0; r < n; r++) {
         const long at = slot + r;
         const int pair = storage == TN_KV_BF16 && !(at & 1) && r + 1 < n;
         for (int d = 0; d < padded; d += 16) {
+            const long panel = d / 64 * 64, width = padded - panel < 64 ? padded - panel : 64, to = 32 * panel + (at >> 1) * width + d % 64;   // bf16: in pairs
             const tn_i bits = tn_kv_bits(v + r * row + d, dims - d, inverse[r], storage);
-            if (storage != TN_KV_BF16) tn_kv_put(values, at * padded + d, bits, storage);
-            else if (pair) tn_store_i((int *)values + (at >> 1) * padded + d, bits | tn_kv_bits(v + (r + 1) * row + d, dims - d, inverse[r], storage) << 16);
+            if (storage != TN_KV_BF16) tn_kv_put(values, 64 * panel + at * width + d % 64, bits, storage);
+            else if (pair) tn_store_i((int *)values + to, bits | tn_kv_bits(v + (r + 1) * row + d, dims - d, inverse[r], storage) << 16);
             else {   // the other half of a pair may be another thread's
                 int word[16];
                 tn_store_i(word, bits);
-                for (int i = 0; i < 16; i++) ((tn_u16 *)values)[2 * ((at >> 1) * padded + d + i) + (at & 1)] = (tn_u16)word[i];
+                for (int i = 0; i < 16; i++) ((tn_u16 *)values)[2 * (to + i) + (at & 1)] = (tn_u16)word[i];
             }
         }
         r += pair;
@@ -100,19 +101,22 @@ TN_INLINE void tn_kv_write_values(tn_u8 *values, int slot, const float *v, long 
 typedef struct { long before, head_bytes; int heads, dims, v_dims, v_padded; } tn_kv_shape;
 TN_INLINE void tn_kv_write_positions(tn_u8 *page, int slot, const float *k, const float *v, int n, const tn_kv_shape c, const int storage) {
     const long size = storage == TN_KV_F32 ? 4 : storage == TN_KV_I8 ? 1 : 2, row = c.heads * (long)c.dims, v_row = v ? c.heads * (long)c.v_dims : row;
+    const int block = slot / 64;
+    slot %= 64;
     for (int h = 0; h < c.heads; h++, page += c.head_bytes) {
         const float *key = k + h * c.dims, *value = v ? v + h * c.v_dims : key;
         float inverse[16] = {0}, v_inverse[16] = {0};
-        tn_u8 *values = page + 64 * size * tn_kv_even(c.dims, storage);
+        const long key_bytes = 64 * size * tn_kv_even(c.dims, storage), value_bytes = 64 * size * c.v_padded;
+        tn_u8 *values = page + 4 * key_bytes + block * value_bytes;
         if (storage == TN_KV_I8) {
-            float *scales = (float *)(values + 64 * size * c.v_padded) + slot;
+            float *scales = (float *)(page + 4 * (key_bytes + value_bytes)) + 128 * block + slot;
             for (int r = 0; r < n; r++) {
                 scales[r] = scales[64 + r] = tn_kv_scale(key + r * row, c.dims, inverse + r);
                 v_inverse[r] = inverse[r];
                 if (v) scales[64 + r] = tn_kv_scale(value + r * v_row, c.v_dims, v_inverse + r);
             }
         }
-        tn_kv_write_keys(page, slot, key, row, n, c.dims, inverse, storage);
+        tn_kv_write_keys(page + block * key_bytes, slot, key, row, n, c.dims, inverse, storage);
         tn_kv_write_values(values, slot, value, v_row, n, c.v_dims, c.v_padded, v_inverse, storage);
     }
 }
@@ -124,5 +128,5 @@ TN_INLINE void tn_kv_write(const tn_args *a, long t, long first, long last, cons
     long from = t;
     while (from > first && (a->position[from] & 15) && tn_follows(a, from)) from--;
     const long before = t - from;
-    tn_kv_write_positions(tn_cache_page(a, t) + c.before, a->position[from] % 64, k - before * c.heads * c.dims, v ? v - before * c.heads * c.v_dims : 0, (int)before + 1, c, storage);
+    tn_kv_write_positions(tn_cache_page(a, t) + c.before, a->position[from] % 256, k - before * c.heads * c.dims, v ? v - before * c.heads * c.v_dims : 0, (int)before + 1, c, storage);
 }
