@@ -1,11 +1,10 @@
 // Pages are made on demand, from slabs that the system fills as they are touched, so memory grows with the tokens that are really there; a page that a
 // sequence gives back serves the next. A step reads a little of every page for each layer, more addresses than a table of small system pages holds, so
-// slabs ask for huge ones: such reads gain up to a half, and a prompt waits for fewer faults. A page starts zeroed, also when it is used again: what a kernel reads past a sequence's end is then a
-// finite number, the same in every run.
+// slabs ask for huge ones: such reads gain up to a half, and a prompt waits for fewer faults. A page that is used again holds what was there: no bit
+// depends on what lies past a sequence's end, whatever it is, and clearing pages would cost a prompt a hundredth.
 #include "runtime/kv.h"
 #include <stdint.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 
 struct KvPool {
@@ -68,10 +67,8 @@ size_t tn_kv_page_bytes(const tn_program *program) {
 size_t tn_kv_bytes(const KvPool *pool) { return (size_t)pool->all_count * pool->mapped_bytes; }
 
 static unsigned char *kv_page(KvPool *pool) {
-    if (pool->spare_count) {
-        unsigned char *page = pool->spare[--pool->spare_count];
-        return memset(page, 0, pool->page_bytes);
-    }
+    if (pool->spare_count)
+        return pool->spare[--pool->spare_count];
     if (pool->all_count == pool->all_capacity) {        // both lists have room for every page, so giving one back cannot fail
         int capacity = pool->all_capacity ? pool->all_capacity * 2 : 64;
         unsigned char **all = realloc(pool->all, (size_t)capacity * sizeof *all);
