@@ -206,14 +206,15 @@ static void multiply_pairs(const Attend *a, const char *acc, const char *x, cons
 static void block_loop(const Attend *a) {
     int64_t head_bytes = (int64_t)cache_bytes(&a->node->operands[1]->type) / a->kv_heads;
     kernel_loop_text(a->k, "block", "s.first_block", "s.last_block");
-    kernel_call(a->k, "const tn_u8 *page = run.pages[chunk] + a->cache + kv_head * %lldL, *keys = page + block %% %d * %d, *values = page + %d + block %% %d * %d", (long long)head_bytes,
-                BLOCKS, key_bytes(a), BLOCKS * key_bytes(a), BLOCKS, value_bytes(a));
+    kernel_call(a->k, "const tn_u8 *page = run.pages[chunk] + a->cache + kv_head * %lldL, *values = page + %d + block %% %d * %d", (long long)head_bytes, BLOCKS * key_bytes(a), BLOCKS,
+                value_bytes(a));
 }
 
 static void score_strip(const Attend *a) {
     Kernel *k = a->k;
     int width = query_width(a);
     block_loop(a);
+    kernel_call(k, "const tn_u8 *keys = page + block %% %d * %d", BLOCKS, key_bytes(a));
     multiply_pairs(a, arena_printf(k->arena, "scores + block %% %d * %d", BLOCKS, KV_BLOCK), arena_printf(k->arena, "%d, queries + s.first * %d, %d", CHUNK, a->group * width, width),
                    "rows", "keys", KV_BLOCK, arena_printf(k->arena, "0, %d", even_dims(a) / 2), "0", "values");
     kernel_end(k);
