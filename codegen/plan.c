@@ -154,12 +154,41 @@ static void find_output(Plan *plan) {
     }
 }
 
+static bool lies_with_caller(const Func *func, const Value *value) {
+    bool result = value->type.dtype == DT_CACHE;   // pages hold it
+    for (int r = 0; r < func->result_count; r++) result |= func->results[r] == value;
+    return result;
+}
+
+static bool reads_panels(const Node *node) {
+    bool coded = node->op == OP_LINEAR_I8, product = coded || node->op == OP_LINEAR || node->op == OP_LINEAR_BF16;
+    const Value *w = product ? node->operands[coded ? 3 : 1] : NULL;
+    return !w || w->kind != VALUE_PARAM || w->layout == LAYOUT_PANELS;
+}
+
+// Passes may be left out by name: code is made of what fuse, layout and memory leave.
+static bool lowered(const Func *func, Diags *diags) {
+    for (int n = 0; n < func->node_count; n++) {
+        const Node *node = func->nodes[n];
+        const char *missing = NULL;
+        bool call = node->op == OP_CALL || node->op == OP_MOE_EXPERTS;
+        if (func->kernel) missing = reads_panels(node) ? NULL : "layout";
+        else if (!call) missing = "fuse";
+        else if (node->frame < 0 && (node->op == OP_MOE_EXPERTS || !node_attr(node, "block")->func->kernel)) missing = "memory";
+        for (int r = 0; r < node->result_count && call && !missing; r++)
+            if (node->results[r]->place < 0 && !lies_with_caller(func, node->results[r])) missing = "memory";
+        if (missing) return diag_error(diags, node->loc, "'%s' is not lowered; run pass '%s' first", op_info(node->op)->name, missing), false;
+    }
+    return true;
+}
+
 static bool plan_functions(Plan *plan, Diags *diags) {
     const Module *m = plan->module;
     plan->funcs = ARENA_ARRAY(plan->arena, FuncPlan, m->func_count);
     for (int i = 0; i < m->func_count; i++) {
         FuncPlan *f = &plan->funcs[i];
         const Func *func = f->func = m->funcs[i];
+        if (!lowered(func, diags)) return false;
         f->name = function_name(plan, i);
         f->largest = -1;
         f->slots = param_slot(func, func->param_count);

@@ -98,4 +98,13 @@ PATH=/nonexistent "$TENON" compile toy.yaml -o nocc 2>said; [ $? -eq 1 ] || fail
 grep -q "install gcc" said || fail "no C compiler: no hint"
 find . -name '.*.part' | grep -q . && fail "half-written files are left"
 
+# ---- passes that code generation cannot do without
+for pass in layout memory; do
+    "$TENON" run toy.yaml --skip-pass $pass --tokens 1,2,3 -n 1 >said 2>&1; [ $? -eq 1 ] || fail "without $pass: exit code"
+    grep -q "run pass '$pass' first" said || fail "without $pass: not said"
+done
+"$TENON" compile toy.yaml --passes none -o none.c >said 2>&1; [ $? -eq 1 ] || fail "without passes: exit code"
+grep -q "is not lowered" said || fail "without passes: not said"
+must "the interpreter needs none" "$TENON" run toy.yaml --passes none --reference --tokens 1,2,3 -n 1
+
 finish programs
