@@ -57,8 +57,8 @@ static bool codes_of(Linear *l, const Node *node, int number, const PanelFormat 
         values_fail(r, "linear_i8: x has a sum of every %lld codes, and groups of %lld are summed", (long long)(l->k / parts), (long long)(group < x_group ? group : x_group));
         return false;
     }
-    if ((group < x_group ? group : x_group) % (32 / format->bits)) {
-        values_fail(r, "linear_i8: groups of %lld codes are no multiple of %d", (long long)(group < x_group ? group : x_group), 32 / format->bits);
+    if ((group < x_group ? group : x_group) % panel_unit(format)) {
+        values_fail(r, "linear_i8: groups of %lld codes are no multiple of %d", (long long)(group < x_group ? group : x_group), panel_unit(format));
         return false;
     }
     mma->codes = true;

@@ -57,8 +57,8 @@ typedef struct Expr {
 
 // How the b operand of an mma lies in memory (pack.c writes it so).
 typedef struct {
-    DType type;                // f32, f16, bf16, f8…: [k][64] elements; grouped formats: see pack.c; w8: int8 tiles
-    int group, bits, zero;     // grouped formats: a code is stored in `bits`, its value is code - zero (4 bits)
+    DType type;                // f32, f16, bf16, f8…: [k][64] elements; codes: see pack.c
+    int group, bits, zero;     // grouped formats: a code is stored in `bits`, its value is code - zero
     bool has_minimum, scale_is_f16;
     const float *table;        // 16 values, or NULL
     const char *name;          // f32, g4x32mh … : names the product function
@@ -181,6 +181,7 @@ typedef struct {
 // Of a weight of this type: rank 2 [outputs, k] or 3 [heads, outputs, k]. False when the bytes overflow.
 bool panel_layout(Arena *arena, const Type *type, DType quantize_to, PanelLayout *out);
 int panel_head_bytes(const PanelFormat *format);   // of a group's scales and minimums
+int panel_unit(const PanelFormat *format);         // so many values of k lie together
 bool packed_bytes(const Weight *weight, uint64_t *bytes);
 bool pack_weight(const Weight *weight, bool (*write)(void *to, const void *bytes, size_t length), void *to);
 

@@ -4,8 +4,10 @@
 //   f32, f16, fp8  [k][64] elements
 //   bf16           [k/2][64][2], a last odd k filled up with zeros
 //   integer codes  for each group of k: scale[64], minimum[64] if there is one, then the codes, unsigned (code + zero):
-//                  8 bits [k/4][64][4]; 4 bits [k/8][64][4], of which the low halves are the first four k, the high halves the next
-//   w8             one such group (f32 scales), its codes filled up with zero bytes to a multiple of 64 of k
+//                  8 bits [k/4][64][4]; 4 bits [k/8][64][4], of which the low halves are the first four k, the high halves the next;
+//                  6 bits, 16 of k at a time: their low four bits as above, then [64][4] bytes of the two high bits, the first four k the lowest;
+//                  5 bits, 32 of k at a time: likewise with one high bit
+//   w8, w6, w5     one such group (f32 scales), its codes filled up with zeros to a multiple of 64 of k
 // So a panel is one contiguous run in the order in which a product reads it. Outputs that fill up the last panel are zeros. A weight of rank 3 is
 // a run of matrices.
 #include "codegen/kernel.h"
@@ -31,10 +33,10 @@ static void panel_format(Arena *arena, DType type, PanelFormat *f) {
         // Types that unpack alike share one function; a table belongs to its type.
         f->name = g.table ? dtype_info[type].name
                           : arena_printf(arena, "g%dz%dx%d%s%s", g.bits, g.zero, g.group, g.scale_is_f16 ? "h" : "s", g.has_minimum ? "m" : "");
-    } else if (type == DT_W8) {
-        f->bits = 8;
-        f->zero = 128;
-        f->name = "w8";
+    } else if (row_code_bits(type)) {
+        f->bits = row_code_bits(type);
+        f->zero = 1 << (f->bits - 1);
+        f->name = dtype_info[type].name;
     } else {
         if (!float_type(type)) f->type = DT_F32;   // integers
         f->name = dtype_info[f->type].name;
@@ -42,6 +44,8 @@ static void panel_format(Arena *arena, DType type, PanelFormat *f) {
 }
 
 int panel_head_bytes(const PanelFormat *f) { return f->bits ? (f->scale_is_f16 ? 128 : 256) * (f->has_minimum ? 2 : 1) : 0; }
+
+int panel_unit(const PanelFormat *f) { return f->bits == 5 ? 32 : f->bits == 6 ? 16 : f->bits ? 32 / f->bits : f->type == DT_BF16 ? 2 : 1; }
 
 bool panel_layout(Arena *arena, const Type *type, DType quantize_to, PanelLayout *out) {
     panel_format(arena, quantize_to == DT_COUNT ? type->dtype : quantize_to, &out->format);
@@ -56,7 +60,7 @@ bool panel_layout(Arena *arena, const Type *type, DType quantize_to, PanelLayout
     if (f->group) {
         if (out->k % f->group || !size_mad((uint64_t)(out->k / f->group), head + (uint64_t)f->group * 64 * (uint64_t)f->bits / 8, 0, LIMIT, &bytes)) return false;
     } else if (f->bits) {
-        if (!size_mad((uint64_t)round_up(out->k, 64), 64, head, LIMIT, &bytes)) return false;
+        if (!size_mad((uint64_t)round_up(out->k, 64), 8 * (uint64_t)f->bits, head, LIMIT, &bytes)) return false;
     } else if (!size_mad((uint64_t)(f->type == DT_BF16 ? round_up(out->k, 2) : out->k), 64 * (uint64_t)dtype_info[f->type].bytes, 0, LIMIT, &bytes)) return false;
     out->panel_bytes = (uint64_t)round_up((int64_t)bytes, 64);
     uint64_t panels;
@@ -112,15 +116,22 @@ static void put_codes(const PanelFormat *f, uint8_t *to, int n, const int8_t *co
     to += n * 4;
     if (f->bits == 8)
         for (int64_t i = 0; i < count; i++) to[i / 4 * 256 + i % 4] = (uint8_t)(codes[i] + f->zero);
-    else
+    else if (f->bits == 4)
         for (int64_t i = 0; i < count; i++) to[i / 8 * 256 + i % 4] |= (uint8_t)(((codes[i] + f->zero) & 15) << (i & 4));
+    else
+        for (int64_t i = 0; i < count; i++) {
+            int unit = panel_unit(f), in = (int)(i % unit), code = codes[i] + f->zero;
+            uint8_t *at = to + i / unit * unit * 8 * f->bits + i % 4;
+            at[in / 8 * 256] |= (uint8_t)((code & 15) << (in & 4));
+            at[unit / 8 * 256] |= (uint8_t)(code >> 4 << in / 4 * (f->bits - 4));
+        }
 }
 
 static void pack_codes(const Packer *p, int64_t row, int n) {
     const PanelFormat *f = &p->layout.format;
     const void *bytes = stored_row(p, row);
     int64_t group = f->group ? f->group : p->layout.k, head = panel_head_bytes(f), stride = head + group * 64 * f->bits / 8;
-    if (f->type == DT_W8) {
+    if (!f->group) {
         memcpy(p->codes, bytes, (size_t)group);
         memcpy(p->scales, (const char *)bytes + group, sizeof *p->scales);
     } else grouped_row(f->type, bytes, p->layout.k, p->codes, p->scales, p->minimums);

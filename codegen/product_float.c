@@ -3,7 +3,7 @@
 // Few rows: weights become floats in registers as they are read, once for all rows. Many rows: 64 values of k at a time are unpacked to scratch that
 // stays in the first-level cache, then multiplied as floats. Both run the same chain of fused multiply-adds (prelude/product.h).
 //
-// Narrow formats keep 2, 4 or 8 values of k of an output in one 32-bit lane (pack.c): its unit.
+// Narrow formats keep 2 to 32 values of k of an output together (pack.c): its unit.
 #include "codegen/kernel.h"
 #include <stdio.h>
 #include <string.h>
@@ -19,11 +19,11 @@ void product_print_f32(int vectors, Text *out) {
                      "    tn_product(acc, ldacc, x, ldx, rows, w, ldw, k, accumulate, %d);\n}\n", vectors, vectors);
 }
 
-static int unit(const PanelFormat *f) { return f->bits ? 32 / f->bits : f->type == DT_BF16 ? 2 : 1; }
-static int unit_bytes(const PanelFormat *f) { return unit(f) > 1 ? 256 : dtype_info[f->type].bytes * 64; }
+static int unit_bytes(const PanelFormat *f) { return f->bits ? panel_unit(f) * 8 * f->bits : f->type == DT_BF16 ? 256 : dtype_info[f->type].bytes * 64; }
+static int vector_bytes(const PanelFormat *f) { return panel_unit(f) > 1 ? 64 : dtype_info[f->type].bytes * 16; }   // from 16 outputs to the next
 static int group_bytes(const PanelFormat *f) { return panel_head_bytes(f) + f->group * 64 * f->bits / 8; }
 // k may end within a unit: of w8 and bf16, which have no groups.
-static bool ragged(const PanelFormat *f) { return unit(f) > 1 && !f->group; }
+static bool ragged(const PanelFormat *f) { return panel_unit(f) > 1 && !f->group; }
 
 static void print_table(const PanelFormat *f, Text *out) {
     if (!f->table) return;
@@ -33,6 +33,14 @@ static void print_table(const PanelFormat *f, Text *out) {
                      "TN_INLINE tn_v tn_table_%s(tn_i i) { return tn_lookup(table_%s, i); }\n#endif\n", f->name, f->name, f->name, f->name);
 }
 
+static void print_code(const PanelFormat *f, Text *out) {
+    const char *load = "tn_load_i((const int *)(const void *)(c";
+    if (f->bits == 8) text_printf(out, "    const tn_i code = %s)) >> 8 * j & 255;\n", load);
+    else if (f->bits == 4) text_printf(out, "    const tn_i code = %s)) >> (8 * (j & 3) + (j & 4)) & 15;\n", load);
+    else text_printf(out, "    const tn_i code = (%s + j / 8 * 256)) >> (8 * (j & 3) + (j & 4)) & 15) | (%s + %d)) >> (8 * (j & 3) + j / 4 * %d) & %d) << 4;\n", load, load,
+                     panel_unit(f) * 32, f->bits - 4, f->bits == 6 ? 3 : 1);
+}
+
 // The j-th value of k of 16 outputs as floats, from `c` where their unit begins, and from the scales and minimums of their group.
 static void print_value(const PanelFormat *f, Text *out) {
     text_printf(out, "TN_INLINE tn_v value_%s(const tn_u8 *c, int j, tn_v scale, tn_v minimum) {\n    (void)j, (void)scale, (void)minimum;\n", f->name);
@@ -40,12 +48,11 @@ static void print_value(const PanelFormat *f, Text *out) {
         text_printf(out, "    return tn_%s_float(c);\n}\n", f->name);
         return;
     }
-    text_puts(out, "    const tn_i d = tn_load_i((const int *)(const void *)c);\n");
     if (f->type == DT_BF16) {
-        text_puts(out, "    return tn_float(j ? d & (int)0xffff0000u : d << 16);\n}\n");
+        text_puts(out, "    const tn_i d = tn_load_i((const int *)(const void *)c);\n    return tn_float(j ? d & (int)0xffff0000u : d << 16);\n}\n");
         return;
     }
-    text_printf(out, "    const tn_i code = %s;\n", f->bits == 8 ? "d >> 8 * j & 255" : "d >> (8 * (j & 3) + (j & 4)) & 15");
+    print_code(f, out);
     text_puts(out, "    const tn_v v = ");
     if (f->table) text_printf(out, "tn_table_%s(code);\n", f->name);
     else text_printf(out, f->zero ? "tn_from_int(code - %d);\n" : "tn_from_int(code);\n", f->zero);
@@ -68,19 +75,19 @@ static void print_direct(const PanelFormat *f, Text *out) {
                      "    TN_UNROLL for (int v = 0; v < 4; v++)\n        TN_UNROLL for (int j = 0; j < %d; j++)\n            if (j < n) {\n"
                      "                const tn_v b = value_%s(c + %d * v, j, scale[v], minimum[v]);\n"
                      "                TN_UNROLL for (int r = 0; r < m; r++) sum[r][v] = tn_fma16(tn_splat(x[r * ldx + j]), b, sum[r][v]);\n            }\n}\n",
-                f->name, unit(f), f->name, unit_bytes(f) / 4);
+                f->name, panel_unit(f), f->name, vector_bytes(f));
     text_printf(out, "TN_INLINE void direct_%s(float *acc, long ldacc, const float *x, long ldx, const tn_u8 *w, int k, const int m) {\n    tn_v sum[4][4];\n"
                      "    TN_UNROLL for (int r = 0; r < m; r++)\n        TN_UNROLL for (int v = 0; v < 4; v++) sum[r][v] = tn_splat(0);\n", f->name);
     if (f->group) {
         text_printf(out, "    TN_NO_UNROLL for (int g = 0; g < k; g += %d, w += %d) {\n", f->group, group_bytes(f));
         print_scales(f, "w", "        ", out);
-        text_printf(out, "        TN_NO_UNROLL for (int i = 0; i < %d; i += %d) unit_%s(sum, x + g + i, ldx, w + %d + i / %d * 256, scale, minimum, %d, m);\n    }\n",
-                    f->group, unit(f), f->name, panel_head_bytes(f), unit(f), unit(f));
+        text_printf(out, "        TN_NO_UNROLL for (int i = 0; i < %d; i += %d) unit_%s(sum, x + g + i, ldx, w + %d + i / %d * %d, scale, minimum, %d, m);\n    }\n",
+                    f->group, panel_unit(f), f->name, panel_head_bytes(f), panel_unit(f), unit_bytes(f), panel_unit(f));
     } else {
         print_scales(f, "w", "    ", out);
         if (f->bits) text_printf(out, "    w += %d;\n", panel_head_bytes(f));
         text_printf(out, "    int i = 0;\n    TN_NO_UNROLL for (; i + %d <= k; i += %d, w += %d) unit_%s(sum, x + i, ldx, w, scale, minimum, %d, m);\n",
-                    unit(f), unit(f), unit_bytes(f), f->name, unit(f));
+                    panel_unit(f), panel_unit(f), unit_bytes(f), f->name, panel_unit(f));
         if (ragged(f)) text_printf(out, "    if (i < k) unit_%s(sum, x + i, ldx, w, scale, minimum, k - i, m);\n", f->name);
     }
     text_puts(out, "    TN_UNROLL for (int r = 0; r < m; r++)\n        TN_UNROLL for (int v = 0; v < 4; v++) tn_store(acc + r * ldacc + 16 * v, sum[r][v]);\n}\n");
@@ -88,22 +95,22 @@ static void print_direct(const PanelFormat *f, Text *out) {
 
 // Values first … first + n - 1 of k as floats to [n][64].
 static void print_unpack(const PanelFormat *f, Text *out) {
-    int u = unit(f), step = f->group && f->group < 64 ? f->group : 64;
+    int u = panel_unit(f), step = f->group && f->group < 64 ? f->group : 64;
     text_printf(out, "TN_NOINLINE void unpack_%s(float *to, const tn_u8 *w, int first, int n) {\n", f->name);
     if (f->group) {
-        text_printf(out, "    for (int i = first; i < first + n; i += %d) {\n        const tn_u8 *head = w + (long)(i / %d) * %d, *c = head + %d + i %% %d / %d * 256;\n",
-                    step, f->group, group_bytes(f), panel_head_bytes(f), f->group, u);
+        text_printf(out, "    for (int i = first; i < first + n; i += %d) {\n        const tn_u8 *head = w + (long)(i / %d) * %d, *c = head + %d + i %% %d / %d * %d;\n",
+                    step, f->group, group_bytes(f), panel_head_bytes(f), f->group, u, unit_bytes(f));
         print_scales(f, "head", "        ", out);
-        text_printf(out, "        for (int e = 0; e < %d; e += %d, c += 256, to += %d)\n            TN_UNROLL for (int j = 0; j < %d; j++)\n"
+        text_printf(out, "        for (int e = 0; e < %d; e += %d, c += %d, to += %d)\n            TN_UNROLL for (int j = 0; j < %d; j++)\n"
                          "                TN_UNROLL for (int v = 0; v < 4; v++) tn_store(to + 64 * j + 16 * v, value_%s(c + 64 * v, j, scale[v], minimum[v]));\n    }\n}\n",
-                    step, u, 64 * u, u, f->name);
+                    step, u, unit_bytes(f), 64 * u, u, f->name);
         return;
     }
     print_scales(f, "w", "    ", out);
     text_printf(out, "    const tn_u8 *c = w + %d + (long)(first / %d) * %d;\n    for (int i = 0; i < n; i += %d, c += %d)\n        TN_UNROLL for (int j = 0; j < %d; j++)\n"
                      "            if (i + j < n)\n"
                      "                TN_UNROLL for (int v = 0; v < 4; v++) tn_store(to + 64 * (i + j) + 16 * v, value_%s(c + %d * v, j, scale[v], minimum[v]));\n}\n",
-                panel_head_bytes(f), u, unit_bytes(f), u, unit_bytes(f), u, f->name, unit_bytes(f) / 4);
+                panel_head_bytes(f), u, unit_bytes(f), u, unit_bytes(f), u, f->name, vector_bytes(f));
 }
 
 void product_print_format(const PanelFormat *f, Text *out) {
@@ -127,6 +134,15 @@ void product_print_float(const PanelFormat *f, Text *out) {
                      "        product_f32_v4(acc, ldacc, x + i, ldx, rows, panel, 64, n, i > 0);\n    }\n}\n\n", f->name);
 }
 
+// Of value i of a group.
+static void print_row_code(const PanelFormat *f, Text *out) {
+    int u = panel_unit(f), bytes = unit_bytes(f);
+    if (f->bits == 8 || f->bits == 4) text_printf(out, "            const int code = c[i / %d * 256 + i %% 4]%s;\n", u, f->bits == 8 ? "" : " >> (i & 4) & 15");
+    else text_printf(out, "            const tn_u8 *from = c + i / %d * %d + i %% 4;\n"
+                          "            const int code = (from[i %% %d / 8 * 256] >> (i & 4) & 15) | (from[%d] >> i %% %d / 4 * %d & %d) << 4;\n",
+                     u, bytes, u, u * 32, u, f->bits - 4, f->bits == 6 ? 3 : 1);
+}
+
 void panel_row_print(const PanelFormat *f, Text *out) {
     text_printf(out, "TN_NOINLINE void panel_row_%s(float *to, const tn_u8 *w, int id, long rows, long panel_bytes, long k) {\n"
                      "    const long row = tn_inside(id, (int)rows), n = row %% 64;\n    w += row / 64 * panel_bytes;\n", f->name);
@@ -145,8 +161,8 @@ void panel_row_print(const PanelFormat *f, Text *out) {
         text_puts(out, ", minimum = ");
         text_printf(out, load, panel_head_bytes(f) / 2);
     }
-    text_printf(out, ";\n        const tn_u8 *c = w + %d + n * 4;\n        for (long i = 0; i < %s; i++) {\n            const int code = c[i / %d * 256 + i %% 4]%s;\n",
-                panel_head_bytes(f), group, unit(f), f->bits == 8 ? "" : " >> (i & 4) & 15");
+    text_printf(out, ";\n        const tn_u8 *c = w + %d + n * 4;\n        for (long i = 0; i < %s; i++) {\n", panel_head_bytes(f), group);
+    print_row_code(f, out);
     text_puts(out, "            const float value = ");
     if (f->table) text_printf(out, "table_%s[code];\n", f->name);
     else text_printf(out, "(float)(code - %d);\n", f->zero);

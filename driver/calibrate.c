@@ -49,7 +49,7 @@ bool calibration_key(const BuildOptions *options, Text *key) {
 
 bool calibrated(const Weight *weight) {
     GroupedFormat format;
-    return weight->type.rank >= 2 && (weight->quantize_to == DT_W8 || (weight->quantize_to != DT_COUNT && grouped_format(weight->quantize_to, &format)));
+    return weight->type.rank >= 2 && (row_code_bits(weight->quantize_to) || (weight->quantize_to != DT_COUNT && grouped_format(weight->quantize_to, &format)));
 }
 
 static int64_t columns_of(const Weight *weight) { return weight->type.dims[weight->type.rank - 1]; }
@@ -296,7 +296,7 @@ bool build_calibrate(Build *build, const char *path, Diags *diags) {
     if (!offsets) return false;
     if (length == HEADER_BYTES) {
         diag(diags, DIAG_WARNING, NOWHERE, "--calibrate does nothing: no weight is quantized to integers");
-        diag(diags, DIAG_HINT, NOWHERE, "--quant w8a8, w4a8 and w4a16 quantize");
+        diag(diags, DIAG_HINT, NOWHERE, "--quant w8a8, w6a8, w5a8, w4a8 and w4a16 quantize");
         return free(offsets), true;
     }
     bool cached = options->cache_size && !options->no_cache && cache_open(&cache, options->cache_size, why, sizeof why);

@@ -75,13 +75,13 @@ bool grouped_format(DType dtype, GroupedFormat *format) {
     case DT_Q8_0: *format = (GroupedFormat){32, 8, 128, 256, false, true, NULL}; break;
     case DT_Q4_0: *format = (GroupedFormat){32, 4, 8, 16, false, true, NULL}; break;
     case DT_Q4_1: *format = (GroupedFormat){32, 4, 0, 16, true, true, NULL}; break;
-    case DT_Q5_0: *format = (GroupedFormat){32, 8, 16, 32, false, true, NULL}; break;
-    case DT_Q5_1: *format = (GroupedFormat){32, 8, 0, 32, true, true, NULL}; break;
+    case DT_Q5_0: *format = (GroupedFormat){32, 5, 16, 32, false, true, NULL}; break;
+    case DT_Q5_1: *format = (GroupedFormat){32, 5, 0, 32, true, true, NULL}; break;
     case DT_Q2_K: *format = (GroupedFormat){16, 4, 0, 4, true, false, NULL}; break;
     case DT_Q3_K: *format = (GroupedFormat){16, 4, 4, 8, false, false, NULL}; break;
     case DT_Q4_K: *format = (GroupedFormat){32, 4, 0, 16, true, false, NULL}; break;
-    case DT_Q5_K: *format = (GroupedFormat){32, 8, 0, 32, true, false, NULL}; break;
-    case DT_Q6_K: *format = (GroupedFormat){16, 8, 32, 64, false, false, NULL}; break;
+    case DT_Q5_K: *format = (GroupedFormat){32, 5, 0, 32, true, false, NULL}; break;
+    case DT_Q6_K: *format = (GroupedFormat){16, 6, 32, 64, false, false, NULL}; break;
     case DT_IQ4_NL: *format = (GroupedFormat){32, 4, 0, 16, false, true, iq4_table}; break;
     case DT_IQ4_XS: *format = (GroupedFormat){32, 4, 0, 16, false, false, iq4_table}; break;
     case DT_MXFP4: *format = (GroupedFormat){32, 4, 0, 16, false, false, e2m1_table}; break;
@@ -95,6 +95,8 @@ bool grouped_format(DType dtype, GroupedFormat *format) {
     }
     return true;
 }
+
+int row_code_bits(DType dtype) { return dtype == DT_W8 ? 8 : dtype == DT_W6 ? 6 : dtype == DT_W5 ? 5 : 0; }
 
 static float half_at(const uint8_t *at) { return f16_to_f32((uint16_t)(at[0] | at[1] << 8)); }
 
@@ -260,7 +262,7 @@ void dequantize_row(DType dtype, const void *from, float *to, int64_t n) {
     case DT_U8: EACH(uint8_t, (float)x) break;
     case DT_I32: EACH(int32_t, (float)x) break;
     case DT_I64: EACH(int64_t, (float)x) break;
-    case DT_W8: {
+    case DT_W8: case DT_W6: case DT_W5: {
         float scale;
         memcpy(&scale, (const char *)from + n, sizeof scale);
         EACH(int8_t, scale * (float)x)

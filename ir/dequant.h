@@ -10,13 +10,14 @@ void dequantize_row(DType dtype, const void *from, float *to, int64_t n);
 // g = k / group. The products are those of dequantize_row, bit for bit: scale·code rounded, then + minimum rounded.
 typedef struct {
     int group;                 // 16, 32, 64 or 128
-    int bits;                  // 4 or 8: how many hold a code
+    int bits;                  // 4, 5, 6 or 8: how many hold a code
     int zero, range;           // code + zero is in 0 … range-1
     bool has_minimum;
     bool scale_is_f16;         // every scale and minimum is a binary16 value
     const float *table;        // 16 entries, or NULL
 } GroupedFormat;
 bool grouped_format(DType dtype, GroupedFormat *format);   // false for types with block size 1 or 0
+int row_code_bits(DType dtype);   // of types with one scale a row: 8, 6 or 5; 0: other types
 // One row of n elements into codes[n] (int8 each), scales[n/group], minimums[n/group].
 void grouped_row(DType dtype, const void *from, int64_t n, int8_t *codes, float *scales, float *minimums);
 
@@ -29,15 +30,16 @@ uint16_t f32_to_bf16(float value);     // round to nearest even; NaN stays NaN
 // A row as w8 stores it: scale = max|x| / 127, codes = x · (127 / max|x|) rounded to nearest even; a row of zeros has scale 0.
 void quantize_row_w8(const float *from, int64_t n, int8_t *codes, float *scale);
 
-// A row of n floats in a storage type, rounded to nearest (quantize.c): f32, f16, bf16, w8, q8_0, q4_0, q4_1, w8g…, w4g…, w4mg….
+// A row of n floats in a storage type, rounded to nearest (quantize.c): f32, f16, bf16, w8, w6, w5, q8_0, q4_0, q4_1, w8g…, w4g…, w4mg….
 bool quantizes_to(DType to);
 void quantize_row(DType to, const float *from, int64_t n, void *out);
 
 // The parts of which such a row is made, for calibration: a group of codes, its scale and minimum, what a code stands for.
-typedef struct { int group, bits, low, high; bool has_minimum, half; } CodedGroup;   // half: scales are binary16; group: n for a row of w8
+typedef struct { int group, bits, low, high; bool has_minimum, half; } CodedGroup;   // half: scales are binary16; group: n for a row of w8, w6 or w5
 typedef struct { float scale, minimum; } GroupScale;
-CodedGroup coded_group(DType to, int64_t n);   // of w8, or a grouped type of quantize_row
-// The scale that makes Σ weight·(x − value)² least: a grid, then least squares. Never worse than quantize_row's own.
+CodedGroup coded_group(DType to, int64_t n);   // of w8, w6, w5, or a grouped type of quantize_row
+// The scale that makes Σ weight·(x − value)² least: a grid, then least squares. Never worse than the range itself, which
+// quantize_row takes (for rows of w6 and w5 it searches, all weights equal).
 GroupScale group_search(const CodedGroup *group, const float *x, const float *weight, int n);
 int group_code(const CodedGroup *group, const GroupScale *scale, float x);
 float group_value(const CodedGroup *group, const GroupScale *scale, int code);

@@ -5,6 +5,7 @@
 #include "ir/dequant.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 static uint8_t *put_half(uint8_t *at, float value) {
@@ -17,7 +18,10 @@ static uint8_t *put_half(uint8_t *at, float value) {
 
 CodedGroup coded_group(DType to, int64_t n) {
     GroupedFormat f;
-    if (!grouped_format(to, &f)) return (CodedGroup){.group = (int)n, .bits = 8, .low = -127, .high = 127};
+    if (!grouped_format(to, &f)) {
+        int bits = row_code_bits(to), high = (1 << (bits - 1)) - 1;
+        return (CodedGroup){.group = (int)n, .bits = bits, .low = bits == 8 ? -high : -high - 1, .high = high};
+    }
     return (CodedGroup){.group = f.group, .bits = f.bits, .low = f.zero ? -f.zero + (f.bits == 8) : 0, .high = f.zero ? f.zero - 1 : f.range - 1,
                         .has_minimum = f.has_minimum, .half = true};
 }
@@ -36,7 +40,7 @@ float group_value(const CodedGroup *group, const GroupScale *scale, int code) {
 
 static float stored_scale(const CodedGroup *group, float scale) { return group->half ? f16_to_f32(f32_to_f16(scale)) : scale; }
 
-// Four bits have one code more below zero than above: the largest value takes it, whatever its sign.
+// Fewer than eight bits have one code more below zero than above: the largest value takes it, whatever its sign.
 static GroupScale plain_scale(const CodedGroup *group, const float *x, int n, float shrink) {
     float least = x[0], most = x[0], largest = 0;
     for (int i = 0; i < n; i++) {
@@ -46,7 +50,7 @@ static GroupScale plain_scale(const CodedGroup *group, const float *x, int n, fl
     }
     float off = (most - least) * (1 - shrink) / 2;
     float scale = group->has_minimum ? (most - least) * shrink / (float)group->high
-                  : group->bits == 4 ? largest * shrink / (float)group->low : fabsf(largest) * shrink / (float)group->high;
+                  : group->bits < 8 ? largest * shrink / (float)group->low : fabsf(largest) * shrink / (float)group->high;
     return (GroupScale){stored_scale(group, scale), group->has_minimum ? stored_scale(group, least + off) : 0};
 }
 
@@ -84,8 +88,8 @@ static bool fit_scale(const CodedGroup *group, GroupScale *scale, const float *x
 }
 
 GroupScale group_search(const CodedGroup *group, const float *x, const float *weight, int n) {
-    static const float shrinks[] = {1, 0.96f, 0.92f, 0.88f, 0.84f, 0.8f, 0.75f, 0.7f};
-    int tries = group->bits == 4 ? (int)COUNT_OF(shrinks) : 2;
+    static const float shrinks[] = {1, 0.96f, 0.92f, 0.88f, 0.84f, 0.8f, 0.75f, 0.7f, 0.65f, 0.6f, 0.55f, 0.5f};   // the last for whole rows
+    int tries = group->bits == 8 ? 2 : group->bits == 4 ? 8 : (int)COUNT_OF(shrinks);
     GroupScale best = plain_scale(group, x, n, 1);
     double least = group_error(group, &best, x, weight, n);
     for (int i = 1; i < tries; i++) {
@@ -108,7 +112,7 @@ void group_store(const CodedGroup *group, const GroupScale *scale, const int8_t 
     int n = group->group;
     if (group->half) at = put_half(at, scale->scale);
     if (group->has_minimum) at = put_half(at, scale->minimum);
-    if (group->bits == 8) {
+    if (group->bits > 4) {
         memcpy(at, codes, (size_t)n);
         if (!group->half) memcpy(at + n, &scale->scale, sizeof scale->scale);
     } else {
@@ -125,10 +129,22 @@ static void block(const CodedGroup *group, const float *x, uint8_t *to) {
 
 bool quantizes_to(DType to) {
     switch (to) {
-    case DT_F32: case DT_F16: case DT_BF16: case DT_W8: case DT_Q8_0: case DT_Q4_0: case DT_Q4_1: case DT_W8G64: case DT_W8G128: case DT_W4G64:
-    case DT_W4G128: case DT_W4MG64: case DT_W4MG128: return true;
+    case DT_F32: case DT_F16: case DT_BF16: case DT_W8: case DT_W6: case DT_W5: case DT_Q8_0: case DT_Q4_0: case DT_Q4_1: case DT_W8G64: case DT_W8G128:
+    case DT_W4G64: case DT_W4G128: case DT_W4MG64: case DT_W4MG128: return true;
     default: return false;
     }
+}
+
+// A row with one scale: the largest value is several times what most are, so a smaller range is searched for.
+static void narrow_row(DType to, const float *from, int64_t n, int8_t *codes) {
+    CodedGroup row = coded_group(to, n);
+    float *ones = calloc((size_t)(n > 0 ? n : 1), sizeof *ones);
+    if (!ones) abort();
+    for (int64_t i = 0; i < n; i++) ones[i] = 1;
+    GroupScale scale = group_search(&row, from, ones, (int)n);
+    for (int64_t i = 0; i < n; i++) codes[i] = (int8_t)group_code(&row, &scale, from[i]);
+    memcpy(codes + n, &scale.scale, sizeof scale.scale);
+    free(ones);
 }
 
 void quantize_row(DType to, const float *from, int64_t n, void *out) {
@@ -141,6 +157,8 @@ void quantize_row(DType to, const float *from, int64_t n, void *out) {
         float scale;
         quantize_row_w8(from, n, out, &scale);
         memcpy(at + n, &scale, sizeof scale);
+    } else if (row_code_bits(to)) {
+        narrow_row(to, from, n, out);
     } else if (to == DT_F32) {
         memcpy(out, from, sizeof *from * (size_t)n);
     } else {

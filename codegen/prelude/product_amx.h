@@ -114,6 +114,38 @@ TN_INLINE void tn_tiles_channels(tn_codes f, float *acc, long ldacc, const tn_co
     }
 }
 
+// The same with codes of less than a byte, opened a slab of k at a time for all rows: acc holds integers until the last.
+TN_INLINE void tn_tiles_narrow(tn_codes f, float *acc, long ldacc, const tn_code_rows *x, int rows, const tn_u8 *w, int k) {
+    const long row = 8 * f.bits;
+    tn_u8 codes[64 * TN_SLAB] __attribute__((aligned(64)));
+    int shape = 0;
+    for (int from = 0; from < k; from += TN_SLAB) {
+        const int n = k - from < TN_SLAB ? (k - from + 63) / 64 * 64 : TN_SLAB;   // codes are filled up with zeros
+        const long share = (n * row * TN_TILE_ROWS / rows + 63) / 64 * 64;
+        const tn_u8 *next = w + tn_codes_head(f) + (from + n) * row;   // asked for while this slab meets its rows
+        tn_codes_open(f, codes, w, from, from + n, 0);
+        for (int r = 0; r < rows; r += TN_TILE_ROWS, next += share) {
+            const int m = rows - r < TN_TILE_ROWS ? rows - r : TN_TILE_ROWS;
+            tn_u8 *sums = (tn_u8 *)(void *)(acc + r * ldacc);
+            if (m != shape) tn_tiles_shape(shape = m, 64);
+            for (long i = 0; i < share; i += 64) __builtin_prefetch(next + i, 0, 2);
+            if (from) {
+                tn_tile_load(0, sums, 4 * ldacc); tn_tile_load(1, sums + 64, 4 * ldacc);
+                tn_tile_load(2, sums + 128, 4 * ldacc); tn_tile_load(3, sums + 192, 4 * ldacc);
+            } else tn_tiles_zero();
+            TN_NO_UNROLL for (int i = 0; i < n; i += 64) tn_tiles_step(TN_TILE_U8, (const tn_u8 *)x->x + r * x->ldx + from + i, x->ldx, codes + 64 * i, 0);
+            tn_tiles_store(sums, 4 * ldacc);
+        }
+    }
+    TN_NO_UNROLL for (int r = 0; r < rows; r++) {
+        const tn_i start = tn_splat_i(-f.zero * tn_codes_total(x, r, 0));
+        TN_UNROLL for (int v = 0; v < 4; v++) {
+            float *to = acc + r * ldacc + 16 * v;
+            tn_store(to, tn_codes_end(f, tn_from_int(tn_add_i(tn_load_i((const int *)(const void *)to), start)), x, r, w, v));
+        }
+    }
+}
+
 // ---- int8 in groups
 // A slab of k, opened: codes, their zero taken off, as tiles of 16 outputs side by side, one behind the other along k; what scales a group as floats. For a
 // strip of 16 rows: what a row's codes are scaled by, and their totals. And the sums of the last few groups.
@@ -130,17 +162,17 @@ TN_INLINE void tn_slab_scales(tn_codes f, tn_slab *s, const tn_u8 *head, int gro
 }
 // n values of k from `first` on; `depth` of them make a tile.
 TN_INLINE void tn_slab_open(tn_codes f, tn_slab *s, const tn_u8 *w, int first, int n, const int depth) {
-    const int g = tn_codes_group(f), head = tn_codes_head(f), row = 8 * f.bits, width = f.bits == 4 ? 2 : 1;   // quads in four bytes
+    const int g = tn_codes_group(f), head = tn_codes_head(f), row = 8 * f.bits, unit = tn_codes_unit(f);
     const tn_i zero = tn_splat_i((int)((tn_u32)f.zero * 0x01010101u)), top = tn_splat_i((int)0x80808080u);
     tn_u8 *to = s->codes;
     int filled = 0;
     for (int i = first, group = 0; i < first + n; i += g, group++) {
         const tn_u8 *h = f.group ? w + (long)(i / f.group) * (head + f.group * row) : w, *c = h + head + (long)(f.group ? i % f.group : i) * row;
         if (f.group) tn_slab_scales(f, s, h, group);
-        for (int k = 0; k < g; k += 4 * width, c += 256)
-            TN_UNROLL for (int high = 0; high < width; high++) {
+        for (int k = 0; k < g; k += unit, c += unit * row)
+            TN_UNROLL for (int q = 0; q < unit / 4; q++) {
                 TN_UNROLL for (int v = 0; v < 4; v++) {
-                    const tn_i b = tn_codes_quad(f, c + 64 * v, high);
+                    const tn_i b = tn_codes_quad(f, c + 64 * v, q);
                     // No borrow crosses bytes: x - 128 flips a bit; small codes are lifted above their zero first.
                     tn_store_i((int *)(void *)(to + 16 * v * depth + 64 * filled), f.zero == 0 ? b : f.zero == 128 ? b ^ zero : tn_sub_i(b | top, zero) ^ top);
                 }
@@ -226,7 +258,7 @@ TN_INLINE void tn_tiles_groups(tn_codes f, float *acc, long ldacc, const tn_code
 }
 // Groups that fill tiles, and enough rows to be worth it.
 TN_INLINE int tn_tiles_take(tn_codes f, int rows) {
-    return rows >= TN_FEW_ROWS && tn_codes_group(f) % 32 == 0 && f.group <= TN_MOST_GROUP && f.xgroup <= TN_MOST_GROUP && (tn_codes_group(f) || f.bits == 8);
+    return rows >= TN_FEW_ROWS && tn_codes_group(f) % 32 == 0 && f.group <= TN_MOST_GROUP && f.xgroup <= TN_MOST_GROUP;
 }
 #endif
 
@@ -235,7 +267,8 @@ TN_INLINE void tn_multiply_codes(tn_codes f, float *acc, long ldacc, tn_code_row
 #ifdef TN_HAVE_TILES
     if (tn_tiles_take(f, rows)) {
         if (tn_codes_group(f)) tn_tiles_groups(f, acc, ldacc, &x, rows, w, k);
-        else tn_tiles_channels(f, acc, ldacc, &x, rows, w, k);
+        else if (f.bits == 8) tn_tiles_channels(f, acc, ldacc, &x, rows, w, k);
+        else tn_tiles_narrow(f, acc, ldacc, &x, rows, w, k);
         tn_tile_release();
         return;
     }

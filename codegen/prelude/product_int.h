@@ -1,5 +1,6 @@
 // ---- prelude: products of int8 codes ------------------------------------------------------------------------------------------
-// A panel's codes are unsigned: in a group of k, [k/4][64][4] bytes; 4-bit codes [k/8][64][4], the first four k in the low halves. One 64-byte
+// A panel's codes are unsigned: in a group of k, [k/4][64][4] bytes; 4-bit codes [k/8][64][4], the first four k in the low halves;
+// of 6 and 5 bits the low four so, 16 or 32 of k at a time, and behind them their other bits, of each four k a bit higher. One 64-byte
 // vector then holds four consecutive k of 16 outputs, which a dot product with four codes of x, the same for all outputs, adds to 16 int32.
 // What the codes are shifted by comes off before: a sum starts at -zero · Σ x. Sums over a group are exact, and what scales a group is applied
 // in order of k, so any division into rows, columns and blocks of k gives the same bits on every target.
@@ -52,9 +53,14 @@ TN_INLINE int tn_codes_group(tn_codes f) { return f.group && (!f.xgroup || f.gro
 TN_INLINE int tn_codes_head(tn_codes f) { return (f.half ? 128 : 256) << f.minimum; }
 TN_INLINE tn_v tn_codes_scale(tn_codes f, const tn_u8 *head, int v) { return f.half ? tn_f16_float(head + 32 * v) : tn_f32_float(head + 64 * v); }
 TN_INLINE tn_v tn_codes_minimum(tn_codes f, const tn_u8 *head, int v) { return tn_codes_scale(f, head + (f.half ? 128 : 256), v); }
-TN_INLINE tn_i tn_codes_quad(tn_codes f, const tn_u8 *c, int high) {
-    tn_i b = tn_load_i((const int *)c);
-    return f.bits == 8 ? b : (high ? b >> 4 : b) & 0x0f0f0f0f;
+TN_INLINE int tn_codes_unit(tn_codes f) { return f.bits == 8 ? 4 : f.bits == 6 ? 16 : f.bits == 5 ? 32 : 8; }   // so many of k lie together
+// The q-th four of k of a unit, 16 outputs.
+TN_INLINE tn_i tn_codes_quad(tn_codes f, const tn_u8 *c, const int q) {
+    const tn_i b = tn_load_i((const int *)(c + q / 2 * 256)), low = (q & 1 ? b >> 4 : b) & 0x0f0f0f0f;
+    const int up = f.bits == 6 ? 4 - 2 * q : 4 - q;
+    if (f.bits == 8 || f.bits == 4) return f.bits == 8 ? b : low;
+    const tn_i high = tn_load_i((const int *)(c + tn_codes_unit(f) * 32));
+    return low | ((up > 0 ? high << up : high >> -up) & (f.bits == 6 ? 0x30303030 : 0x10101010));
 }
 TN_INLINE int tn_codes_total(const tn_code_rows *x, int row, int group) {   // of a row's codes in a group
     const int *sum = x->sum + row * x->ld_sum + (long)group * x->parts;
@@ -73,9 +79,10 @@ TN_INLINE tn_i tn_four(const signed char *x) { return tn_splat_i(*(const tn_int1
 
 // s += the dot products of n values of k of m rows; `ahead`: how far ahead of the codes memory is asked for.
 TN_INLINE void tn_codes_sum(tn_codes f, tn_i s[6][4], const signed char *x, long ldx, const tn_u8 *c, int n, long ahead, const int m, const int vectors) {
-    const int step = f.bits == 4 ? 8 : 4;
-    TN_NO_UNROLL for (int i = 0; i < n; i += step, c += 256, x += step) {
-        TN_UNROLL for (int v = 0; v < vectors; v++) __builtin_prefetch(c + ahead + 64 * v, 0, 2);
+    const int step = tn_codes_unit(f), bytes = 8 * step * f.bits;
+    TN_NO_UNROLL for (int i = 0; i < n; i += step, c += bytes, x += step) {
+        TN_UNROLL for (int b = 0; b < bytes; b += 256)
+            TN_UNROLL for (int v = 0; v < vectors; v++) __builtin_prefetch(c + ahead + b + 64 * v, 0, 2);
         TN_UNROLL for (int high = 0; high < step / 4; high++) {
             tn_i b[4];
             if (high && m * vectors > 16) TN_KEEP_IN_MEMORY;   // the same vectors are loaded again: with six rows there is no register left to keep them
@@ -115,16 +122,19 @@ TN_INLINE tn_v tn_codes_end(tn_codes f, tn_v y, const tn_code_rows *x, int row, 
     if (!f.xgroup) y = y * tn_splat(x->scale[row * x->ld_scale]);
     return f.group ? y : y * tn_codes_scale(f, w, v);
 }
-// acc += rows r0 … r0 + m - 1, values first … last - 1 of k, the last of all if `end`. Without groups acc holds int32 sums until the end. `open`: 4-bit codes
+// acc += rows r0 … r0 + m - 1, values first … last - 1 of k, the last of all if `end`. Without groups acc holds int32 sums until the end. `open`: the codes
 // of these values, opened to bytes before; or NULL.
 TN_INLINE void tn_codes_tile(tn_codes f, float *acc, long ldacc, const tn_code_rows *x, int r0, const tn_u8 *w, const tn_u8 *open, int first, int last, int end, long ahead, const int m, const int v0, const int vectors) {
-    const int head = tn_codes_head(f), g = tn_codes_group(f), row = 16 * f.bits / 2;   // bytes of one k
+    const int head = tn_codes_head(f), g = tn_codes_group(f), row = 8 * f.bits;   // bytes of one k
+    tn_codes o = f;
+    if (open) o.bits = 8;
     acc += r0 * ldacc + 16 * v0;
     if (!g) {
         tn_i s[6][4];
         TN_UNROLL for (int r = 0; r < m; r++)
             TN_UNROLL for (int v = 0; v < vectors; v++) s[r][v] = first ? tn_load_i((const int *)(const void *)(acc + r * ldacc + 16 * v)) : tn_codes_start(f, x, r0 + r, 0);
-        tn_codes_sum(f, s, x->x + r0 * x->ldx + first, x->ldx, w + head + (long)first * row + 64 * v0, last - first, ahead, m, vectors);
+        if (open) tn_codes_sum(o, s, x->x + r0 * x->ldx + first, x->ldx, open + 64 * v0, last - first, 0, m, vectors);
+        else tn_codes_sum(f, s, x->x + r0 * x->ldx + first, x->ldx, w + head + (long)first * row + 64 * v0, last - first, ahead, m, vectors);
         TN_UNROLL for (int r = 0; r < m; r++)
             TN_UNROLL for (int v = 0; v < vectors; v++) {
                 if (end) tn_store(acc + r * ldacc + 16 * v, tn_codes_end(f, tn_from_int(s[r][v]), x, r0 + r, w, v0 + v));
@@ -132,8 +142,6 @@ TN_INLINE void tn_codes_tile(tn_codes f, float *acc, long ldacc, const tn_code_r
             }
         return;
     }
-    tn_codes o = f;
-    if (open) o.bits = 8;
     TN_NO_UNROLL for (int i = first; i < last; i += g) {
         const tn_u8 *h = f.group ? w + (long)(i / f.group) * (head + f.group * row) : w, *c = h + head + (f.group ? i % f.group : i) * row;
         tn_i s[6][4];
@@ -166,7 +174,7 @@ TN_INLINE void tn_codes_totals(tn_codes f, tn_code_totals *t, const tn_code_rows
         }
 }
 TN_INLINE void tn_codes_groups(tn_codes f, float *acc, long ldacc, const tn_code_rows *x, const tn_code_totals *t, int r0, const tn_u8 *w, const tn_u8 *open, int first, int last, int end, long ahead, const int m, const int v0, const int vectors) {
-    const int head = tn_codes_head(f), g = tn_codes_group(f), row = 16 * f.bits / 2;
+    const int head = tn_codes_head(f), g = tn_codes_group(f), row = 8 * f.bits;
     tn_codes o = f;
     tn_v y[6][4];
     if (open) o.bits = 8;
@@ -208,16 +216,14 @@ TN_INLINE void tn_codes_columns(tn_codes f, float *acc, long ldacc, const tn_cod
 #endif
     TN_UNROLL for (int v = 0; v < 4; v += TN_TOGETHER(m)) tn_codes_tile(f, acc, ldacc, x, r0, w, open, first, last, end, ahead, m, v, TN_TOGETHER(m));
 }
-// 4-bit codes of values first … last - 1 of k as bytes: for many rows, once.
+// Codes of less than a byte, of values first … last - 1 of k, as bytes: for many rows, once.
 TN_INLINE void tn_codes_open(tn_codes f, tn_u8 *to, const tn_u8 *w, int first, int last, long ahead) {
-    const int head = tn_codes_head(f);
-    TN_NO_UNROLL for (int i = first; i < last; i += 8, to += 512) {
-        const tn_u8 *c = w + (f.group ? (i / f.group + 1) * head + (long)i * 32 : head + (long)i * 32);
-        TN_UNROLL for (int v = 0; v < 4; v++) {
-            __builtin_prefetch(c + ahead + 64 * v, 0, 2);
-            tn_store_i((int *)(void *)(to + 64 * v), tn_codes_quad(f, c + 64 * v, 0));
-            tn_store_i((int *)(void *)(to + 256 + 64 * v), tn_codes_quad(f, c + 64 * v, 1));
-        }
+    const int head = tn_codes_head(f), step = tn_codes_unit(f), bytes = 8 * step * f.bits;
+    TN_NO_UNROLL for (int i = first; i < last; i += step, to += 64 * step) {
+        const tn_u8 *c = w + (f.group ? i / f.group + 1 : 1) * head + (long)i * 8 * f.bits;
+        TN_UNROLL for (int b = 0; b < bytes; b += 64) __builtin_prefetch(c + ahead + b, 0, 2);
+        TN_UNROLL for (int v = 0; v < 4; v++)
+            TN_UNROLL for (int q = 0; q < step / 4; q++) tn_store_i((int *)(void *)(to + 256 * q + 64 * v), tn_codes_quad(f, c + 64 * v, q));
     }
 }
 TN_INLINE void tn_codes_tiles(tn_codes f, float *acc, long ldacc, const tn_code_rows *x, int rows, const tn_u8 *w, const tn_u8 *open, int first, int last, int end, long ahead) {
@@ -237,7 +243,7 @@ TN_INLINE void tn_codes_finish(tn_codes f, float *acc, long ldacc, const tn_code
             tn_store(to, tn_codes_end(f, tn_codes_group(f) ? tn_load(to) : tn_from_int(tn_load_i((const int *)(const void *)to)), x, r, w, v));
         }
 }
-// Are 4-bit codes opened beforehand for so many rows? Not where logic runs beside dot products (Zen 4): opening them on the way is free there.
+// Are codes of less than a byte opened beforehand for so many rows? Not where logic runs beside dot products (Zen 4): opening them on the way is free there.
 #if defined(__AVX512BF16__) && !defined(__AMX_INT8__)
 #define TN_OPENS(rows) 0
 #else
@@ -246,7 +252,7 @@ TN_INLINE void tn_codes_finish(tn_codes f, float *acc, long ldacc, const tn_code
 // acc[row][output] of `rows` rows with one panel. A block of k at a time, so that its weights stay in a near cache for all rows.
 TN_INLINE void tn_codes_product(tn_codes f, float *acc, long ldacc, tn_code_rows x, int rows, const tn_u8 *w, int k, long ahead) {
     enum { K_BLOCK = 1024, K_OPEN = 256 };
-    const int g = tn_codes_group(f), opens = f.bits == 4 && TN_OPENS(rows) && g <= K_OPEN, most = opens ? K_OPEN : K_BLOCK;
+    const int g = tn_codes_group(f), opens = f.bits < 8 && TN_OPENS(rows) && g <= K_OPEN, most = opens ? K_OPEN : K_BLOCK;
 #ifdef TN_FLOATS_STAY
     const int groups = g && most / g > TN_BLOCK_GROUPS ? TN_BLOCK_GROUPS : g && g < most ? most / g : 1, block = g ? groups * g : most;
 #else

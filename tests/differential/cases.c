@@ -669,24 +669,26 @@ static Value *product_of(Gen *g, Value *x, DType type, int64_t outputs, int64_t 
     int64_t k = x->type.dims[1], dims[] = {outputs, k}, x_group = group ? group : k;
     if (dtype_info[type].block && k % dtype_info[type].block) return NULL;
     int64_t w_group = grouped_format(type, &f) ? f.group : k, sums = w_group < x_group ? w_group : x_group;
+    int unit = f.bits == 5 || type == DT_W5 ? 32 : 16;   // of codes that lie together
     if (x_group % w_group && w_group % x_group) return NULL;
+    if ((f.bits == 5 || f.bits == 6 || type == DT_W5 || type == DT_W6) && (w_group < x_group ? w_group : x_group) % unit) return NULL;
     Attr a[] = {attr_number("group", (double)group), attr_number("sums", sums % 32 == 0 && chance(g, 30) ? 16 : sums < k ? (double)sums : 0)};
     Node *q = node(g, OP_QUANTIZE_ROWS, &x, 1, a, 2);
     if (!q) return NULL;
-    Weight *w = weight(g, shape(type == DT_W8 ? DT_F32 : type, 2, dims));
-    if (type == DT_W8) w->quantize_to = DT_W8;
+    Weight *w = weight(g, shape(row_code_bits(type) ? DT_F32 : type, 2, dims));
+    if (row_code_bits(type)) w->quantize_to = type;
     Value *operands[] = {q->results[0], q->results[1], q->results[2], func_weights(g->func, &w, 0), chance(g, 50) ? vector(g, outputs) : NULL};
     Node *product = node(g, OP_LINEAR_I8, operands, 5, NULL, 0);
     return product ? product->results[0] : NULL;
 }
 
-enum { PRODUCT_SHAPES = 10 };
-static const DType product_types[] = {DT_W8, DT_Q8_0, DT_Q4_0, DT_Q4_1, DT_Q5_0, DT_Q5_1, DT_Q2_K, DT_Q3_K, DT_Q4_K, DT_Q5_K, DT_Q6_K, DT_W8G64, DT_W8G128, DT_W4G64, DT_W4G128,
-                                      DT_W4MG64, DT_W4MG128};
+enum { PRODUCT_SHAPES = 12 };
+static const DType product_types[] = {DT_W8, DT_W6, DT_W5, DT_Q8_0, DT_Q4_0, DT_Q4_1, DT_Q5_0, DT_Q5_1, DT_Q2_K, DT_Q3_K, DT_Q4_K, DT_Q5_K, DT_Q6_K, DT_W8G64, DT_W8G128, DT_W4G64,
+                                      DT_W4G128, DT_W4MG64, DT_W4MG128};
 
 Module *product_module(Arena *arena, uint64_t seed, Diags *diags) {
     static const struct { int k, outputs, group; } shapes[PRODUCT_SHAPES] = {{256, 65, 0}, {256, 17, 16}, {256, 66, 32}, {512, 5, 64}, {512, 3, 128}, {768, 1, 256},
-                                                                             {96, 63, 32}, {100, 70, 0}, {320, 33, 32}, {576, 15, 64}};
+                                                                             {96, 63, 32}, {100, 70, 0}, {320, 33, 32}, {576, 15, 64}, {1120, 40, 0}, {2080, 9, 32}};
     Gen g;
     begin(&g, arena, seed, NULL, diags);
     int64_t k = shapes[seed % PRODUCT_SHAPES].k, outputs = shapes[seed % PRODUCT_SHAPES].outputs;

@@ -63,7 +63,7 @@ static Weight *random_weight(Random *r, Type type) {
     }
     if (r->decisions) {
         weight.layout = (Layout)below(r, LAYOUT_COUNT);
-        weight.quantize_to = (DType[]){DT_COUNT, DT_W8, DT_BF16}[below(r, 3)];
+        weight.quantize_to = (DType[]){DT_COUNT, DT_W8, DT_BF16, DT_W5}[below(r, 4)];
     }
     return module_weight(r->module, &weight);
 }
