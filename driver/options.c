@@ -163,10 +163,10 @@ void build_options_init(BuildOptions *build) { *build = (BuildOptions){.target =
 
 void build_options_add(Options *options, BuildOptions *build) {
     option_add(options, "--target", OPTION_TEXT, &build->target, "T", "the machine to compile for (tenon targets lists them; native); compile takes several: T,T…");
-    option_add(options, "--quant", OPTION_TEXT, &build->quantize, "Q", "numbers: as-stored (default), a8, w8a8, w4a8, w4a16, bf16, f16, auto");
+    option_add(options, "--quant", OPTION_TEXT, &build->quantize, "Q", "numbers: as-stored (default), a8, w8a8, w6a8, w5a8, w4a8, w4a16, bf16, f16, auto");
     option_add(options, "--group", OPTION_TEXT, &build->group, "N", "scales of weights are of 32, 64 or 128 elements, or of a channel");
     option_add(options, "--act-group", OPTION_TEXT, &build->activation_group, "N", "scales of activations: 32, 64, 128 or row");
-    option_add(options, "--bits", OPTION_TEXT, &build->bits, "LIST", "\"NAME=BITS …\": 4, 8, 16 or 0 (as stored) for the matrix NAME, 4g64 with groups; * stands for any text");
+    option_add(options, "--bits", OPTION_TEXT, &build->bits, "LIST", "\"NAME=BITS …\": 4, 5, 6, 8, 16 or 0 (as stored) for the matrix NAME, 4g64 with groups; * stands for any text");
     option_add(options, "--budget-kl", OPTION_TEXT, &build->budget_kl, "X", "--quant auto: the smallest formats within this KL divergence (0.01)");
     option_add(options, "--budget-bits", OPTION_TEXT, &build->budget_bits, "B", "--quant auto: the best formats within so many bits a weight");
     option_add(options, "--calibrate", OPTION_TEXT, &build->calibrate, "FILE", "round weights by what they are multiplied with on the text in FILE; the word default: a small one that comes along");

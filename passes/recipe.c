@@ -7,19 +7,22 @@
 // Defaults, by KL divergence from float32 on SmolLM2 135M and Gemma 3 270M (prose; weights int8 with a scale an output): codes of x with a scale a
 // row cost 0.028 and 0.033, in groups of 32 0.005, a row of the rotated x 0.0034 and 0.0029: as Q8_0 weights and groups of 32 do (0.0029, 0.0024), in
 // one exact sum over all of K. Weights that keep their own codes cannot be rotated: x in groups of 32 costs 0.002 there. Four-bit weights want a
-// minimum and groups: symmetric ones double the error; the tables at both ends keep eight, and so do keys and values that heads share.
+// minimum and groups: symmetric ones double the error; the tables at both ends have six, and so do keys and values that heads share.
 #include "passes/recipe.h"
 #include "ir/dequant.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+enum { SPARED_BITS = 6 };
 enum { SMALLEST_ROTATION = 32, LARGEST_ROTATION = 128 };   // 128 values turn in registers, and gain all but a tenth of what a whole row would
 
 static const RecipeRow recipes[] = {
     {"as-stored", 0, DT_COUNT, 0, false, false, "weights as stored, float32 arithmetic"},
     {"a8", 0, DT_BF16, 0, true, false, "weights as stored, activations int8"},
     {"w8a8", 8, DT_BF16, 0, true, true, "weights int8 with a scale an output (or --group), activations int8"},
+    {"w6a8", 6, DT_BF16, 6, true, true, "weights 6-bit with a scale an output, activations int8"},
+    {"w5a8", 5, DT_BF16, 5, true, true, "weights 5-bit with a scale an output, activations int8"},
     {"w4a8", 4, DT_BF16, 4, true, true, "weights 4-bit in groups, activations int8"},
     {"w4a16", 4, DT_F16, 4, false, true, "weights 4-bit in groups, float32 arithmetic"},
     {"auto", 8, DT_BF16, 4, true, true, "each class of matrices in the format that a budget of error or size allows"},
@@ -59,7 +62,7 @@ static bool read_groups(Recipe *recipe, Diags *diags) {
     if (chosen && options->group) return diag_error(diags, NOWHERE, "--quant auto chooses groups itself"), false;
     if ((options->group || options->symmetric) && !integers)
         return diag_error(diags, NOWHERE, "--quant %s has no groups of weights", row->name), diag(diags, DIAG_HINT, NOWHERE, "w8a8, w4a8 and w4a16 have"), false;
-    if (options->symmetric && row->bits != 4 && !chosen) return diag_error(diags, NOWHERE, "--symmetric is for 4-bit weights: 8-bit ones always are"), false;
+    if (options->symmetric && row->bits != 4 && !chosen) return diag_error(diags, NOWHERE, "--symmetric is for 4-bit weights: others always are"), false;
     recipe->symmetric = options->symmetric;
     if (options->group && (recipe->group = group_number(options->group, "channel")) < 0)
         return diag_error(diags, NOWHERE, "--group is 32, 64, 128 or channel, not '%s'", options->group), false;
@@ -78,7 +81,7 @@ static bool read_format(const char *at, size_t length, int *bits, int *group) {
     digits = digits < length ? digits : length;
     *bits = digits == 1 ? *at - '0' : digits == 2 && memcmp(at, "16", 2) == 0 ? 16 : -1;
     *group = -1;
-    if (*bits != 0 && *bits != 4 && *bits != 8 && *bits != 16) return false;
+    if (*bits != 0 && *bits != 4 && *bits != 5 && *bits != 6 && *bits != 8 && *bits != 16) return false;
     if (digits == length) return true;
     char text[8] = "";
     if (at[digits] != 'g' || length - digits > sizeof text || (*bits != 4 && *bits != 8)) return false;
@@ -91,7 +94,7 @@ static bool read_choices(const char *choices, Diags *diags) {
         size_t length = strcspn(at, " "), name = strcspn(at, "= ");
         int bits, group;
         if (!name || name + 1 >= length || !read_format(at + name + 1, length - name - 1, &bits, &group)) {
-            diag_error(diags, NOWHERE, "--bits: '%.*s' is not NAME=BITS with 0 (as stored), 4, 8 or 16 bits", (int)length, at);
+            diag_error(diags, NOWHERE, "--bits: '%.*s' is not NAME=BITS with 0 (as stored), 4, 5, 6, 8 or 16 bits", (int)length, at);
             return diag(diags, DIAG_HINT, NOWHERE, "4g32, 4g64, 4g128, 8g32 … say groups, too"), false;
         }
         at += length;
@@ -177,7 +180,7 @@ bool quantization_valid(const PassOptions *options, Diags *diags) {
 // The type with codes of so many bits in groups of so many (0: a row).
 static DType coded_type(int bits, int group, bool symmetric) {
     static const struct { int bits, group; bool symmetric; DType type; } types[] = {
-        {8, 0, false, DT_W8}, {8, 32, false, DT_Q8_0}, {8, 64, false, DT_W8G64}, {8, 128, false, DT_W8G128},
+        {8, 0, false, DT_W8}, {6, 0, false, DT_W6}, {5, 0, false, DT_W5}, {8, 32, false, DT_Q8_0}, {8, 64, false, DT_W8G64}, {8, 128, false, DT_W8G128},
         {4, 32, false, DT_Q4_1}, {4, 64, false, DT_W4MG64}, {4, 128, false, DT_W4MG128},
         {4, 32, true, DT_Q4_0}, {4, 64, true, DT_W4G64}, {4, 128, true, DT_W4G128},
     };
@@ -199,10 +202,14 @@ static DType stored_under(const Recipe *recipe, const Class *class, const Type *
     if (class->group < 0 && recipe->group >= 0 && bits == recipe->row->bits) group = recipe->group;   // --group is for the recipe's own bits
     bool coded = grouped_format(w->dtype, &format);
     if (!bits || (coded && format.bits <= recipe->row->keep_bits)) return DT_COUNT;
+    if (coded && class->spared) {   // codes that are fewer than eight bits and multiplied as they are stay; others lose nothing in eight
+        if (format.bits <= SPARED_BITS && !format.table && format.group % 32 == 0) return DT_COUNT;
+        bits = 8;
+    }
     if (bits == 16) return w->dtype == recipe->row->floats ? DT_COUNT : recipe->row->floats;
     int64_t columns = w->dims[w->rank - 1];
     if (group) group = (int)group_in_row(group, columns);
-    if (group && columns % 32) bits = 8, group = 0;
+    if ((group || bits < 8) && columns % 32) bits = 8, group = 0;
     DType to = coded_type(bits, group, recipe->symmetric && bits == 4);
     return w->dtype == to ? DT_COUNT : to;
 }
@@ -215,7 +222,7 @@ static bool takes_codes(const Recipe *recipe, const Class *class, const Node *li
     GroupedFormat format;
     if (!recipe->row->codes || w->rank != 2 || inner % 4 || inner >= INT64_C(0x80000000) / (127 * 256)) return false;
     if (grouped_format(as, &format)) return !format.table && (format.group % group == 0 || group % format.group == 0);
-    return as == DT_W8;
+    return row_code_bits(as) > 0;
 }
 
 // Which nodes lead, through softmax and the like, to the choice of experts? A router's product stays as exact as the model has it.
@@ -256,7 +263,11 @@ static const Value *output_matrix(const Module *module) {
     return linear ? value->node->operands[1] : NULL;
 }
 
-static void spare(Classes *classes, const Value *weight) { classes->classes[bindings_class(classes->bindings, weight)].bits = 8; }
+static void spare(Classes *classes, const Value *weight) {
+    Class *class = &classes->classes[bindings_class(classes->bindings, weight)];
+    class->bits = SPARED_BITS;
+    class->spared = true;
+}
 
 // The matrix behind keys or values, through what is done to each head.
 static void spare_behind(Classes *classes, const Value *value) {
@@ -265,7 +276,7 @@ static void spare_behind(Classes *classes, const Value *value) {
     if (value_is_weight(value->node->operands[1])) spare(classes, value->node->operands[1]);
 }
 
-// Where matrices get four bits, the table of tokens and the one that makes logits get eight: an error there is the output's own. So do those that make
+// Where matrices get four bits, the table of tokens and the one that makes logits get six: an error there is the output's own. So do those that make
 // keys and values which several heads share: small, and many read their error.
 static void spare_some(Classes *classes) {
     const Module *module = classes->module;
@@ -291,6 +302,7 @@ static void choose_bits(Classes *classes) {
         Class *class = &classes->classes[c];
         if (!class->first) class->first = module->weights[w];
         if (!named[c]) named[c] = chosen_format(classes->recipe->options->choices, module->weights[w]->name, &class->bits, &class->group);
+        if (named[c]) class->spared = false;
     }
 }
 

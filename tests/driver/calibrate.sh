@@ -101,7 +101,7 @@ must "a small cache" tenon compile wide.yaml --quant w8a8 --calibrate text.txt -
 [ "$(find "$cache" -type f -printf '%s\n' | awk '{ n += $1 } END { print n + 0 }')" -le 1024 ] || fail "a small cache: $(ls -l "$cache")"
 
 # layers of different formats: the same bits in every form
-mixed="--quant w4a8 --kv f32 --bits l*.up=8\ l0.w*=4g64\ l1.wv=8\ l1.down=8g32"
+mixed="--quant w4a8 --kv f32 --bits l*.up=8\ l0.w*=4g64\ l1.wv=6\ l1.wo=5\ l1.down=8g32"
 must "mixed layers" eval tenon run wide.yaml $mixed --tokens 1,2,3,4,5,6,7 -n 0 --logits a.npy
 must "mixed executable" eval tenon compile wide.yaml $mixed -o mixed
 must "running it" ./mixed --tokens 1,2,3,4,5,6,7 -n 0 --logits b.npy --threads 1
@@ -130,7 +130,7 @@ wrong() {   # MESSAGE ARGUMENTS…
 wrong "the calibration text has no tokens" run wide.yaml --quant w8a8 --calibrate empty.txt --tokens 1 -n 0
 wrong "the model needs a tokenizer" run ids.yaml --quant w8a8 --calibrate text.txt --tokens 1 -n 0
 wrong "nothing.txt" run wide.yaml --quant w8a8 --calibrate nothing.txt --tokens 1 -n 0
-wrong "is not NAME=BITS" run wide.yaml --quant w8a8 --bits 'l0.wq=5' --tokens 1 -n 0
+wrong "is not NAME=BITS" run wide.yaml --quant w8a8 --bits 'l0.wq=7' --tokens 1 -n 0
 wrong "is not NAME=BITS" run wide.yaml --quant w8a8 --bits 'l0.wq=4g48' --tokens 1 -n 0
 wrong "no matrix is named 'l0.wqq'" run wide.yaml --quant w8a8 --bits 'l0.wqq=4' --tokens 1 -n 0
 wrong "fits no matrix" run wide.yaml --quant w8a8 --bits '************************************************l0*qq=4' --tokens 1 -n 0

@@ -78,7 +78,7 @@ archive=$BUILD_DIR/runtime/libtenon_program.a
     same obj.npy cold.npy obj
 for kind in llvm-ir asm; do must $kind "$TENON" compile toy.yaml -o toy.$kind --emit $kind --target armv8.2-a+dotprod; done
 grep -q aarch64 toy.llvm-ir || fail "llvm-ir: not for aarch64"
-for quant in w8a8 w4a8; do must ptx "$TENON" compile toy.yaml -o toy.ptx --target sm_90a --quant $quant; done
+for quant in w8a8 w5a8 w4a8; do must ptx "$TENON" compile toy.yaml -o toy.ptx --target sm_90a --quant $quant; done
 "$TENON" compile toy.yaml -o toy.ptx 2>said && fail "ptx: a CPU target has no PTX"
 grep -q "needs a GPU target" said || fail "ptx: no reason given"
 

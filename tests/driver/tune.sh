@@ -45,7 +45,7 @@ must resumed "$TENON" tune wide.yaml --threads 2
 [ "$(sql 'PRAGMA integrity_check')" = ok ] || fail "killed: the database is damaged"
 
 # ---- no schedule changes a bit: any values in any kernel
-for quant in as-stored a8 w8a8 w4a8 bf16; do
+for quant in as-stored a8 w8a8 w5a8 w4a8 bf16; do
     must "$quant" "$TENON" tune wide.yaml --quant $quant --threads 2 --budget 1
     must "$quant" "$TENON" run wide.yaml --quant $quant --tokens "$tokens" -n 0 --logits plain.npy --no-tuning
     for seed in 1 2 3; do
