@@ -13,10 +13,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-const char *const format_names[FORMATS] = {"4g128", "4g64", "4g32", "8", "16"};
+const char *const format_names[FORMATS] = {"4g128", "4g64", "5", "6", "8", "16"};
 enum { WORST_COST = 1000000 };   // of a matrix whose rounding makes the output no number
-static const DType format_types[FORMATS] = {DT_W4MG128, DT_W4MG64, DT_Q4_1, DT_W8, DT_BF16};
-static const DType symmetric_types[FORMATS] = {DT_W4G128, DT_W4G64, DT_Q4_0, DT_W8, DT_BF16};
+static const DType format_types[FORMATS] = {DT_W4MG128, DT_W4MG64, DT_W5, DT_W6, DT_W8, DT_BF16};
+static const DType symmetric_types[FORMATS] = {DT_W4G128, DT_W4G64, DT_W5, DT_W6, DT_W8, DT_BF16};
 
 static DType type_at(const Sensitivity *s, int format) { return (s->options->symmetric ? symmetric_types : format_types)[format]; }
 
@@ -32,7 +32,7 @@ static int64_t columns_of(const Weight *w) { return w->type.dims[w->type.rank - 
 static double bytes_as(DType type, const Type *w) {
     const DTypeInfo *info = &dtype_info[type];
     double elements = (double)type_row_elements(w);
-    return info->block ? elements / info->block * info->bytes : elements + 4 * elements / (double)w->dims[w->rank - 1];
+    return info->block ? elements / info->block * info->bytes : elements * row_code_bits(type) / 8 + 4 * elements / (double)w->dims[w->rank - 1];
 }
 
 static void add_member(Sensitivity *s, Unit *unit, const Weight *w) {
@@ -44,7 +44,8 @@ static void add_member(Sensitivity *s, Unit *unit, const Weight *w) {
     unit->probe = unit->chosen = -1;
     for (int f = 0; f < FORMATS; f++) {
         DType type = type_at(s, f);
-        bool fits = type == DT_W8 || columns_of(w) % dtype_info[type].block == 0;
+        int multiple = dtype_info[type].block ? dtype_info[type].block : type == DT_W8 ? 1 : 32;
+        bool fits = columns_of(w) % multiple == 0;
         unit->bytes[f] = fits && unit->bytes[f] >= 0 ? unit->bytes[f] + bytes_as(type, &w->type) : -1;
         if (unit->bytes[f] >= 0 && (unit->probe < 0 || f == 1)) unit->probe = f;   // groups of 64 where there are any
         if (unit->bytes[f] >= 0 && unit->chosen < 0) unit->chosen = f;

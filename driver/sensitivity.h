@@ -3,7 +3,7 @@
 #define TENON_DRIVER_SENSITIVITY_H
 #include "driver/calibrate.h"
 
-enum { FORMATS = 5, PROBE_WINDOWS = 2, PROBE_WINDOW = 64 };
+enum { FORMATS = 6, PROBE_WINDOWS = 2, PROBE_WINDOW = 64 };
 extern const char *const format_names[FORMATS];   // from coarse to fine, as --bits has them: 4g128 … 16
 
 // Matrices that are given one format together: those of one shape that read the same x, and the experts of a layer.
