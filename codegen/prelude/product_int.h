@@ -81,10 +81,11 @@ TN_INLINE tn_i tn_four(const signed char *x) { return tn_splat_i(*(const tn_int1
 TN_INLINE void tn_codes_sum(tn_codes f, tn_i s[6][4], const signed char *x, long ldx, const tn_u8 *c, int n, long ahead, const int m, const int vectors) {
     const int step = tn_codes_unit(f), bytes = 8 * step * f.bits;
     TN_NO_UNROLL for (int i = 0; i < n; i += step, c += bytes, x += step) {
-        TN_UNROLL for (int b = 0; b < bytes; b += 256)
-            TN_UNROLL for (int v = 0; v < vectors; v++) __builtin_prefetch(c + ahead + b + 64 * v, 0, 2);
         TN_UNROLL for (int high = 0; high < step / 4; high++) {
             tn_i b[4];
+            TN_UNROLL for (int block = 0; block < bytes / 256; block++)   // spread over the unit
+                if (block * (step / 4) / (bytes / 256) == high)
+                    TN_UNROLL for (int v = 0; v < vectors; v++) __builtin_prefetch(c + ahead + 256 * block + 64 * v, 0, 2);
             if (high && m * vectors > 16) TN_KEEP_IN_MEMORY;   // the same vectors are loaded again: with six rows there is no register left to keep them
             TN_UNROLL for (int v = 0; v < vectors; v++) b[v] = tn_codes_quad(f, c + 64 * v, high);
             TN_UNROLL for (int r = 0; r < m; r++) {
