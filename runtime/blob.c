@@ -201,12 +201,32 @@ static int blob_read_meta(Blob *blob, tn_failure *failure) {
     return 0;
 }
 
+// Maps a file's bytes so that its huge pages are the map's: at an address as far from a huge page's beginning as `from` is. Where there is no room for
+// that, anywhere.
+static void *blob_map_aligned(int fd, uint64_t from, size_t length) {
+    enum { HUGE = 2 << 20 };
+    unsigned char *room = length < SIZE_MAX - HUGE ? mmap(NULL, length + HUGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) : MAP_FAILED;
+    if (room == MAP_FAILED)
+        return mmap(NULL, length, PROT_READ, MAP_SHARED, fd, (off_t)from);
+    size_t before = (size_t)((from - (uintptr_t)room) % HUGE), page = (size_t)sysconf(_SC_PAGESIZE), end = before + (length + page - 1) / page * page;
+    void *map = mmap(room + before, length, PROT_READ, MAP_SHARED | MAP_FIXED, fd, (off_t)from);
+    int cause = errno;
+    if (map == MAP_FAILED)
+        before = end = 0;
+    if (before)
+        munmap(room, before);
+    if (end < length + HUGE)
+        munmap(room + end, length + HUGE - end);
+    errno = cause;
+    return map;
+}
+
 static int blob_map(Blob *blob, int fd, uint64_t offset, uint64_t length, tn_failure *failure) {
     uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), from = offset - offset % page;
     if (length > SIZE_MAX - page)
         return tn_fail(failure, TN_BAD_MACHINE, "%s: %llu bytes are more than this machine can map", blob->file, (unsigned long long)length);
     blob->map_length = (size_t)(length + (offset - from));
-    void *map = mmap(NULL, blob->map_length, PROT_READ, MAP_SHARED, fd, (off_t)from);
+    void *map = blob_map_aligned(fd, from, blob->map_length);
     if (map == MAP_FAILED)
         return tn_fail(failure, TN_BAD_MACHINE, "%s: cannot map %zu bytes: %s", blob->file, blob->map_length, strerror(errno));
     blob->map = map;
