@@ -9,7 +9,7 @@ typedef struct { const char *name; double operations; } LimitPeak;     // operat
 
 // Bytes and operations a second of the engine's whole team, by the program's own probes (abi.h), each the best of its repetitions. 0: not known.
 typedef struct {
-    double memory, weights;                    // reading 256 MiB; the mapped weights over and over
+    double memory, weights;                    // reading twice the last cache, at least 256 MiB; the mapped weights over and over
     double cache[2];                           // reading 16 and 256 KiB of each thread's own, over and over
     unsigned long long memory_bytes, weights_bytes, cache_bytes[2];    // how much was read for each, in a cache by each thread
     int threads;
