@@ -241,7 +241,7 @@ TN_NOINLINE void tn_launch(tn_worker *w, int id, void (*kernel)(const tn_args *,
         const int owner = (w->index + i) % w->count;
         long first, last, from, n;
         tn_range(tasks, owner, w->count, &first, &last);
-        if (!w->claims || last - first >> TN_CLAIM_BITS) {
+        if (!w->claims || (last - first) >> TN_CLAIM_BITS) {
             if (!i && first < last) tn_timed(w, id, kernel, a, first, last);
         } else if (!i || last - first > 1)
             while ((n = tn_claim(w, owner, last - first, &from)) > 0) tn_timed(w, id, kernel, a, first + from, first + from + n);
