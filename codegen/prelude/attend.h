@@ -6,7 +6,7 @@
 // threads: who writes a position touches its own 16 bits of a pair of values and no others. Readers take care of what no row sees.
 // `storage` is one of these; as a constant it leaves one branch.
 enum { TN_KV_F32, TN_KV_F16, TN_KV_BF16, TN_KV_I8 };
-enum { TN_CHUNK = 256, TN_SPLIT_ROWS = 16 };   // positions of one online softmax; the most rows of a step whose chunks are tasks of their own
+enum { TN_SPLIT_ROWS = 16 };   // the most rows of a step whose chunks are tasks of their own
 
 TN_INLINE int tn_kv_even(int n, const int storage) { return storage == TN_KV_BF16 ? (n + 1) & ~1 : n; }
 // Row i, columns column … column + 15, of keys or values whose rows are `ld` elements; `p`: where row 0 begins.

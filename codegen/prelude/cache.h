@@ -107,9 +107,9 @@ TN_INLINE void tn_kv_write_positions(tn_u8 *page, int slot, const float *k, cons
         const float *key = k + h * c.dims, *value = v ? v + h * c.v_dims : key;
         float inverse[16] = {0}, v_inverse[16] = {0};
         const long key_bytes = 64 * size * tn_kv_even(c.dims, storage), value_bytes = 64 * size * c.v_padded;
-        tn_u8 *values = page + 4 * key_bytes + block * value_bytes;
+        tn_u8 *values = page + TN_CHUNK / 64 * key_bytes + block * value_bytes;
         if (storage == TN_KV_I8) {
-            float *scales = (float *)(page + 4 * (key_bytes + value_bytes)) + 128 * block + slot;
+            float *scales = (float *)(page + TN_CHUNK / 64 * (key_bytes + value_bytes)) + 128 * block + slot;
             for (int r = 0; r < n; r++) {
                 scales[r] = scales[64 + r] = tn_kv_scale(key + r * row, c.dims, inverse + r);
                 v_inverse[r] = inverse[r];
@@ -128,5 +128,5 @@ TN_INLINE void tn_kv_write(const tn_args *a, long t, long first, long last, cons
     long from = t;
     while (from > first && (a->position[from] & 15) && tn_follows(a, from)) from--;
     const long before = t - from;
-    tn_kv_write_positions(tn_cache_page(a, t) + c.before, a->position[from] % 256, k - before * c.heads * c.dims, v ? v - before * c.heads * c.v_dims : 0, (int)before + 1, c, storage);
+    tn_kv_write_positions(tn_cache_page(a, t) + c.before, a->position[from] % TN_CHUNK, k - before * c.heads * c.dims, v ? v - before * c.heads * c.v_dims : 0, (int)before + 1, c, storage);
 }

@@ -194,9 +194,10 @@ typedef struct tn_args {
     float *largest;                      // NULL, or where the largest value of each block of its result is wanted
     int rows;
 } tn_args;
+enum { TN_CHUNK = 256 };   // positions of a KV page, and of one online softmax
 TN_INLINE tn_u8 *tn_cache_page(const tn_args *a, long t) {
     const tn_step *s = a->step;
-    return s->pages[(long)a->sequence[t] * s->pages_per_sequence + a->position[t] / 256] + a->cache;
+    return s->pages[(long)a->sequence[t] * s->pages_per_sequence + a->position[t] / TN_CHUNK] + a->cache;
 }
 TN_INLINE void tn_table_row(float *to, const float *table, int id, long rows, long n) {
     const float *row = table + (long)tn_inside(id, (int)rows) * n;
