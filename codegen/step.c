@@ -22,7 +22,7 @@ static int result_of(const Func *f, const Value *v) {
     return -1;
 }
 
-// Where a value lies. An expert's rows start at its group's first.
+// Where a value lies. A group's rows start at its first, of the function's inputs at its own place there.
 static void print_place(const Step *s, const Value *v, bool group) {
     int result = result_of(s->f->func, v);
     if (v->type.dtype == DT_CACHE) {
@@ -32,13 +32,13 @@ static void print_place(const Step *s, const Value *v, bool group) {
     if (v->kind == VALUE_INPUT) text_printf(s->out, "in[%d]", v->index);
     else if (result >= 0) text_printf(s->out, "out[%d]", result);
     else text_printf(s->out, "frame + %lld", (long long)v->place);
-    if (group) text_printf(s->out, " + (long)first_row[g] * %llu", (unsigned long long)row_bytes(&v->type));
+    if (group) text_printf(s->out, " + (long)groups[g].%s * %llu", v->kind == VALUE_INPUT ? "x" : "first", (unsigned long long)row_bytes(&v->type));
 }
 
 // Where a weight lies in the blob: known in main, handed in elsewhere.
 static void print_offset(const Step *s, const Value *v, int element) {
     if (v->kind == VALUE_WEIGHT) text_printf(s->out, "%lluULL", (unsigned long long)s->plan->offset[v->weights[element]->id]);
-    else if (s->f->expert) text_printf(s->out, "p[%d][g]", v->index);
+    else if (s->f->expert) text_printf(s->out, "p[%d][groups[g].expert]", v->index);
     else text_printf(s->out, "p[%d]", param_slot(s->f->func, v->index) + element);
 }
 
@@ -142,7 +142,7 @@ static uint64_t cache_offset(const Step *s, const Value *v) {
 
 static void print_arguments(Step *s, const Node *node, const FuncPlan *callee, uint64_t cache) {
     bool group = s->f->expert;
-    if (s->f->expert) text_puts(s->out, "{.step = s, .position = position + first_row[g], .sequence = sequence + first_row[g], .rows = first_row[g + 1] - first_row[g]");
+    if (s->f->expert) text_puts(s->out, "{.step = s, .position = position + groups[g].x, .sequence = sequence + groups[g].x, .rows = groups[g].rows");
     else text_printf(s->out, "{.step = s, .position = s->position, .sequence = s->sequence, .rows = %s", kernel_rows(callee->func));
     text_puts(s->out, ", .in = {");
     for (int i = 0; i < callee->func->input_count; i++) {
@@ -204,12 +204,11 @@ static void print_kernel_call(Step *s, const Node *node, int index, const FuncPl
         text_puts(s->out, "    }\n");
         return;
     }
-    // Every expert's tasks in one list, divided by what they cost: an expert of few rows reads as many bytes as one of many.
+    // Every group's tasks in one list, divided by what they cost: an expert of few rows reads as many bytes as one of many.
     const char *cost = task_cost(s, callee) ? task_cost(s, callee) : "1";
-    text_printf(s->out, "        long total = 0, base = 0;\n        for (int g = 0; g < groups; g++) {\n"
-                        "            const struct { int rows; } a = {first_row[g + 1] - first_row[g]};\n            total += %s * %s;\n        }\n"
-                        "        for (int g = 0; g < groups; g++) {\n"
-                        "            if (first_row[g + 1] == first_row[g]) continue;\n            const tn_args a = ", callee->tasks, cost);
+    text_printf(s->out, "        long total = 0, base = 0;\n        for (int g = from; g < to; g++) {\n"
+                        "            const struct { int rows; } a = {groups[g].rows};\n            total += %s * %s;\n        }\n"
+                        "        for (int g = from; g < to; g++) {\n            const tn_args a = ", callee->tasks, cost);
     print_arguments(s, node, callee, 0);
     text_printf(s->out, "            const tn_tasks tasks = {total, base, %s, %s};\n            tn_launch(w, %d, %s, &a, tasks);\n            base += tasks.n * tasks.each;\n        }\n    }\n",
                 callee->tasks, cost, callee->id, callee->entry);
@@ -252,38 +251,50 @@ static void print_block_call(Step *s, const Node *node, const FuncPlan *callee, 
     *cache_used += callee->cache_bytes;
 }
 
+// Where an expert's weights lie: of each of its parameters, an offset an expert.
+static void print_expert_weights(Step *s, const Node *node, const FuncPlan *callee, int count) {
+    text_puts(s->out, "(const tn_u64 *const[]){");
+    for (int p = 0; p < callee->func->param_count; p++) {
+        const Value *v = node->operands[2 + p];
+        if (v->kind == VALUE_PARAM && v->count > 0) {
+            text_printf(s->out, "p + %d, ", param_slot(s->f->func, v->index));
+            continue;
+        }
+        text_puts(s->out, "(const tn_u64[]){");
+        for (int i = 0; i < count; i++) {
+            if (i) text_puts(s->out, ", ");
+            print_offset(s, v, v->count > 0 ? i : 0);
+        }
+        text_puts(s->out, "}, ");
+    }
+    text_puts(s->out, "0}");
+}
+
+// Every thread makes the list of groups for itself, out of the same choices, so that it knows them without waiting. Where no expert has more than
+// one row, it finds it where it lies; else rows are put in order of expert.
 static void print_experts(Step *s, const Node *node, const FuncPlan *callee) {
     const Value *x = node->operands[0], *e = node->operands[1];
     const Module *m = s->plan->module;
     int slots = (int)e->type.dims[e->type.rank - 1], count = (int)node_int(node, "count");
     long long pairs = (long long)m->max_tokens * slots;
-    uint64_t in = row_bytes(&callee->func->inputs[0]->type), out = row_bytes(&callee->func->results[0]->type);
-    long long scratch = round_up(4 * (2 * pairs + 2 * (count + 1)), 64);
+    unsigned long long in = row_bytes(&callee->func->inputs[0]->type), out = row_bytes(&callee->func->results[0]->type);
     barrier(s);
-    text_printf(s->out, "    {   // %d of %d experts a token: rows are put in order of expert, run, and put back\n", slots, count);
-    text_printf(s->out, "        int *const order = (int *)(frame + %lld), *const first_row = order + %lld, *const next = first_row + %d;\n", (long long)node->frame, 2 * pairs, count + 1);
-    text_printf(s->out, "        tn_u8 *const xs = s->arena + %llu, *const ys = s->arena + %llu;\n", (unsigned long long)s->plan->gather_offset, (unsigned long long)s->plan->gather_out);
-    text_printf(s->out, "        int *const position = (int *)(xs + %lldLL * %llu), *const sequence = position + %lld;\n", pairs, (unsigned long long)in, pairs);
-    text_printf(s->out, "        const int pairs = %s * %d;\n        long first, last;\n", rows_of(&x->type), slots);
-    text_puts(s->out, "        if (!w->index) tn_moe_sort(order, first_row, next, (const int *)(");
+    text_printf(s->out, "    {   // %d of %d experts a token\n        int *const place = (int *)(frame + %lld), scratch[%d];\n        tn_group groups[%d];\n", slots, count, (long long)node->frame, 2 * count,
+                count);
+    text_printf(s->out, "        const int pairs = %s * %d;\n        long first, last;\n        tn_share(w, pairs, &first, &last);\n", rows_of(&x->type), slots);
+    text_puts(s->out, "        const int group_count = tn_moe_groups(groups, place, scratch, (const int *)(");
     print_place(s, e, false);
-    text_printf(s->out, "), pairs, %d);\n        tn_barrier(w);\n        tn_share(w, pairs, &first, &last);\n        tn_moe_gather(xs, position, sequence, ", count);
+    text_printf(s->out, "), pairs, %d, %d, first, last);\n        const int *position = s->position, *sequence = s->sequence;\n        const tn_u8 *x = ", slots, count);
     print_place(s, x, false);
-    text_printf(s->out, ", s, order, %d, %llu, first, last);\n        tn_barrier(w);\n", slots, (unsigned long long)in);
-    text_printf(s->out, "        %s(s, w, frame + %lld, (const tn_u8 *const[]){xs}, (tn_u8 *const[]){ys}, (const tn_u64 *const[]){", callee->name, (long long)node->frame + scratch);
-    for (int p = 0; p < callee->func->param_count; p++) {
-        const Value *v = node->operands[2 + p];
-        if (p) text_puts(s->out, ", ");
-        if (v->kind == VALUE_PARAM) text_printf(s->out, "p + %d", param_slot(s->f->func, v->index));
-        else {
-            text_puts(s->out, "(const tn_u64[]){");
-            for (int i = 0; i < count; i++) text_printf(s->out, "%s%lluULL", i ? ", " : "", (unsigned long long)s->plan->offset[v->weights[v->count > 0 ? i : 0]->id]);
-            text_puts(s->out, "}");
-        }
-    }
-    text_printf(s->out, "%s}, first_row, %d, position, sequence);\n        tn_moe_scatter(", callee->func->param_count ? "" : "0", count);
+    text_printf(s->out, ";\n        tn_u8 *const ys = s->arena + %llu;\n        if (group_count < pairs) {\n            tn_u8 *const xs = s->arena + %llu;\n", (unsigned long long)s->plan->gather_out,
+                (unsigned long long)s->plan->gather_offset);
+    text_printf(s->out, "            int *const positions = (int *)(xs + %lldLL * %llu), *const sequences = positions + %lld;\n", pairs, in, pairs);
+    text_printf(s->out, "            tn_moe_gather(xs, positions, sequences, x, s, place, %d, %llu, first, last);\n            x = xs, position = positions, sequence = sequences;\n            tn_barrier(w);\n        }\n", slots, in);
+    text_printf(s->out, "        %s(s, w, frame + %lld, (const tn_u8 *const[]){x}, (tn_u8 *const[]){ys}, ", callee->name, (long long)node->frame + (long long)round_up(4 * pairs, 64));
+    print_expert_weights(s, node, callee, count);
+    text_puts(s->out, ", groups, 0, group_count, position, sequence);\n        tn_moe_scatter(");
     print_place(s, node->results[0], false);
-    text_printf(s->out, ", ys, order, %llu, first, last);\n        tn_barrier(w);\n    }\n", (unsigned long long)out);
+    text_printf(s->out, ", ys, place, %llu, first, last);\n        tn_barrier(w);\n    }\n", out);
 }
 
 // ---- functions --------------------------------------------------------------------------------------------------------------------
@@ -296,7 +307,7 @@ static void print_function(Step *s) {
         text_in_comment(f->params[i]->name, s->out);
     }
     text_printf(s->out, "\nTN_NOINLINE void %s(const tn_step *s, tn_worker *w, tn_u8 *frame, const tn_u8 *const *in, tn_u8 *const *out, ", s->f->name);
-    text_puts(s->out, s->f->expert ? "const tn_u64 *const *p, const int *first_row, int groups, const int *position, const int *sequence) {\n"
+    text_puts(s->out, s->f->expert ? "const tn_u64 *const *p, const tn_group *groups, int from, int to, const int *position, const int *sequence) {\n"
                                    : "const tn_u64 *p, tn_u64 cache) {\n");
     text_puts(s->out, s->f->expert ? "    (void)frame, (void)p;\n" : "    (void)frame, (void)p, (void)cache;\n");
     uint64_t cache = 0;

@@ -49,7 +49,7 @@ static const Func *callee_of(const Node *node) { return is_call(node) ? node_att
 static uint64_t expert_frame(const Func *func, const Node *node) {
     const Type *experts = &node->operands[1]->type;
     uint64_t pairs = (uint64_t)func->module->max_tokens * (uint64_t)func->row_factor * (uint64_t)experts->dims[experts->rank - 1];
-    return (uint64_t)round_up((int64_t)(4 * (2 * pairs + 2 * ((uint64_t)node_int(node, "count") + 1))), 64);
+    return (uint64_t)round_up((int64_t)(4 * pairs), 64);
 }
 
 static void add_func(Timeline *t, const Func *func, uint64_t base, int depth);

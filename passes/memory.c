@@ -8,7 +8,7 @@
 //   - A cache has no place: pages hold it.
 //   - Kernels keep nothing between two calls and have no frame: place and frame -1.
 //   - At node->frame of a moe_experts node lies the dispatch's scratch, then, 64-aligned, the frame of the expert's function:
-//       i32 rows[T·k], i32 slots[T·k], i32 first[count + 1], i32 next[count + 1]
+//       i32 place[T·k]
 //     with T = max_tokens × this function's row_factor and k = slots a token; see moe_scratch_bytes.
 // Places of values that live at the same time do not overlap. Large values are placed first, each in the smallest gap that holds it.
 #include "passes/passes.h"
@@ -48,10 +48,10 @@ static bool value_bytes(const Func *func, const Type *type, uint64_t *bytes) {
 
 static int64_t slots_of(const Node *node) { return node->operands[1]->type.dims[node->operands[1]->type.rank - 1]; }
 
-// Two index arrays of a row each, two of an expert each.
+// The place of each (token, slot) pair.
 static bool moe_scratch_bytes(const Func *func, const Node *node, uint64_t *bytes) {
-    uint64_t pairs, count = (uint64_t)node_int(node, "count") + 1;
-    return size_mad(rows_of(func, node->operands[0]->type.dims[0]), (uint64_t)slots_of(node), count, FRAME_LIMIT, &pairs) && size_mad(pairs, 8, 0, FRAME_LIMIT, bytes) &&
+    uint64_t pairs;
+    return size_mad(rows_of(func, node->operands[0]->type.dims[0]), (uint64_t)slots_of(node), 0, FRAME_LIMIT, &pairs) && size_mad(pairs, 4, 0, FRAME_LIMIT, bytes) &&
            round_up(*bytes, bytes);
 }
 

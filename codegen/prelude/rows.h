@@ -248,23 +248,37 @@ TN_NOINLINE void tn_launch(tn_worker *w, int id, void (*kernel)(const tn_args *,
             while ((n = tn_claim(w, owner, last - first, &from)) > 0) tn_timed(w, id, kernel, a, first + from, first + from + n);
     }
 }
-// (token, slot) pairs in order of expert, and where each expert's begin: a counting sort.
-TN_NOINLINE void tn_moe_sort(int *order, int *first, int *next, const int *expert, int pairs, int count) {
-    for (int e = 0; e <= count; e++) first[e] = 0;
-    for (int i = 0; i < pairs; i++) first[tn_inside(expert[i], count) + 1]++;
-    for (int e = 0; e < count; e++) first[e + 1] += first[e];
-    for (int e = 0; e < count; e++) next[e] = first[e];
-    for (int i = 0; i < pairs; i++) order[next[tn_inside(expert[i], count)]++] = i;
+// Rows of one expert: `rows` of them from `first` on in what its functions make, from `x` on in what they are given. A list of groups may be run in
+// any order, and in parts.
+typedef struct { int expert, first, rows, x; } tn_group;
+// One group for each expert that some (token, slot) pair chose, and each pair's place among the rows that they make, of which this call writes those
+// of [from, to): a counting sort. scratch: two numbers an expert. Where there are as many groups as pairs, x is the pair's token; else the pair's place.
+TN_NOINLINE int tn_moe_groups(tn_group *groups, int *place, int *scratch, const int *expert, int pairs, int slots, int count, long from, long to) {
+    int *const next = scratch, *const rows = scratch + count, n = 0, first = 0;
+    for (int e = 0; e < count; e++) next[e] = rows[e] = 0;
+    for (long i = 0; i < from; i++) next[tn_inside(expert[i], count)]++;
+    for (long i = from; i < pairs; i++) rows[tn_inside(expert[i], count)]++;
+    for (int e = 0; e < count; e++) {
+        const int before = next[e], all = before + rows[e];
+        next[e] = first + before;
+        if (all) groups[n++] = (tn_group){e, first, all, first};
+        first += all;
+    }
+    for (long i = from; i < to; i++) place[i] = next[tn_inside(expert[i], count)]++;
+    for (int g = 0, e = 0; n == pairs && e < count; e++) scratch[e] = g < n && groups[g].expert == e ? g++ : 0;
+    for (int i = 0; n == pairs && i < pairs; i++) groups[scratch[tn_inside(expert[i], count)]].x = i / slots;
+    return n;
 }
-TN_NOINLINE void tn_moe_gather(tn_u8 *to, int *position, int *sequence, const tn_u8 *from, const tn_step *s, const int *order, int slots, long bytes, long first, long last) {
+TN_NOINLINE void tn_moe_gather(tn_u8 *to, int *position, int *sequence, const tn_u8 *from, const tn_step *s, const int *place, int slots, long bytes, long first, long last) {
     for (long i = first; i < last; i++) {
-        int t = order[i] / slots;
-        position[i] = s->position[t];
-        sequence[i] = s->sequence[t];
-        for (long b = 0; b < bytes; b++) to[i * bytes + b] = from[t * bytes + b];
+        const int t = (int)(i / slots);
+        const long at = place[i];
+        position[at] = s->position[t];
+        sequence[at] = s->sequence[t];
+        for (long b = 0; b < bytes; b++) to[at * bytes + b] = from[t * bytes + b];
     }
 }
-TN_NOINLINE void tn_moe_scatter(tn_u8 *to, const tn_u8 *from, const int *order, long bytes, long first, long last) {
+TN_NOINLINE void tn_moe_scatter(tn_u8 *to, const tn_u8 *from, const int *place, long bytes, long first, long last) {
     for (long i = first; i < last; i++)
-        for (long b = 0; b < bytes; b++) to[order[i] * bytes + b] = from[i * bytes + b];
+        for (long b = 0; b < bytes; b++) to[i * bytes + b] = from[place[i] * bytes + b];
 }

@@ -138,7 +138,7 @@ static bool check_frame(const Func *func, Text *problem) {
         int64_t bytes = callee->frame_bytes;
         if (node->op == OP_MOE_EXPERTS) {
             int64_t k = node->operands[1]->type.dims[1], rows = bytes_of(func, &node->operands[0]->type) / (4 * type_row_elements(&node->operands[0]->type));
-            bytes += (4 * (2 * rows * k + 2 * (node_int(node, "count") + 1)) + 63) / 64 * 64;
+            bytes += (4 * rows * k + 63) / 64 * 64;
         }
         if (node->frame < 0) WRONG("%s: a call of %s without a frame", func->name, callee->name);
         pieces[count++] = (Piece){i, i, node->frame, bytes, callee->name};
