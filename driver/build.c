@@ -151,6 +151,15 @@ static void guard_files(const Provider *weights, bool on) {
 
 // ---- the sequence ---------------------------------------------------------------------------------------------------
 
+// An encoder reads a text in one step: these are not for it.
+static void size_steps(Module *module, const BuildOptions *options) {
+    if (!module_causal(module)) return;
+    if (options->step_tokens) module->max_tokens = options->step_tokens;
+    if (options->step_sequences) module->max_sequences = module->max_rows = options->step_sequences;
+    if (module->max_rows > module->max_tokens) module->max_rows = module->max_tokens;
+    if (module->max_sequences > module->max_tokens) module->max_sequences = module->max_tokens;
+}
+
 static bool load(Build *build, const char *path, Diags *diags) {
     build->target = build_target(build->options, diags);
     if (!build->target) return false;
@@ -158,6 +167,7 @@ static bool load(Build *build, const char *path, Diags *diags) {
     build->model = model_open(build->arena, path, diags);
     phase_done(build->options, "model", began, build->model ? build->model->module : NULL);
     if (build->model) guard_files(build->model->weights, true);
+    if (build->model) size_steps(build->model->module, build->options);
     return build->model && (build->variant.code_only || collect_parts(build, path, diags));
 }
 

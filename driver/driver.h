@@ -29,7 +29,7 @@ typedef struct {
     const char *help;
 } Option;
 
-enum { MAX_OPTIONS = 48 };
+enum { MAX_OPTIONS = 64, MAX_GIVEN = 128 };
 
 typedef struct {
     const Command *command;
@@ -39,11 +39,16 @@ typedef struct {
     struct BuildOptions *build;  // checked when all is read; NULL: the command takes none of them
     const char **arguments;      // positional ones: room for argument_room, argument_count found
     int argument_room, argument_count, argument_least;
+    const char *given[MAX_GIVEN]; // the words that named an option, as they stood: "--kv", "--kv=int8"
+    int given_count;
 } Options;
 
 void option_add(Options *options, const char *name, OptionKind kind, void *into, const char *argument, const char *help);
 // -1: go on; else the exit code (--help was printed, or the command line is wrong and that was said).
 int options_parse(Options *options, int argc, char **argv);
+bool option_given(const Options *options, const char *name);
+bool option_known(const Options *options, const char *name);
+int option_set(Options *options, const char *name, const char *value); // as if `name value` had been given; EXIT_DONE, or EXIT_USAGE after a message
 int usage_error(const Command *command, const char *format, ...) PRINTF_LIKE(2, 3); // prints; EXIT_USAGE
 void usage_hint(const Command *command);                                            // prints how it is used; NULL: tenon itself
 void command_help(const Options *options, FILE *to);
@@ -54,6 +59,8 @@ typedef struct BuildOptions {
     const char *target, *quantize, *group, *activation_group, *calibrate, *bits, *passes, *skip, *print_after;
     bool symmetric, inputs, timing, json; // inputs: of a calibration run
     const char *budget_bits, *budget_kl; // of --quant auto
+    const char *profile; bool show;      // --profile: ordinary options (profile.c); --show prints them
+    int step_tokens, step_sequences;     // most in a step; 0: the default
     uint64_t cache_size;
     bool no_cache, reference, no_tuning, no_fusion;
     bool several;                // the command takes several targets
@@ -65,6 +72,7 @@ void build_options_init(BuildOptions *build);
 void build_options_add(Options *options, BuildOptions *build); // --target --quant
 void pass_options_add(Options *options, BuildOptions *build);  // --passes --skip-pass --print-after --timing
 int build_options_check(const Command *command, const BuildOptions *build); // EXIT_USAGE: they name what there is not, and that was said
+int profile_apply(Options *options);                           // profile.c: sets what --profile says and nobody gave; -1: go on; else the exit code
 void cache_options_add(Options *options, BuildOptions *build); // --cache-size --no-cache
 void reference_option_add(Options *options, BuildOptions *build); // --reference: for commands that run what they build
 

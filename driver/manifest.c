@@ -63,6 +63,7 @@ bool manifest_key(const char *path, const Target *target, const BuildOptions *op
                 options->skip ? options->skip : "");
     text_printf(key, "groups %s %s%s\n", options->group ? options->group : "-", options->activation_group ? options->activation_group : "-",
                 options->symmetric ? " symmetric" : "");
+    text_printf(key, "step %d %d\n", options->step_tokens, options->step_sequences);
     if (options->no_fusion) text_puts(key, "no fusion\n");
     text_printf(key, "bits %s budget %s %s\n", options->bits ? options->bits : "-", options->budget_bits ? options->budget_bits : "-",
                 options->budget_kl ? options->budget_kl : "-");

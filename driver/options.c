@@ -123,7 +123,36 @@ static int unknown(const Options *options, const char *argument) {
     return usage_error(options->command, near ? "unknown option %s (did you mean %s?)" : "unknown option %s", name, near);
 }
 
-int options_parse(Options *options, int argc, char **argv) {
+bool option_given(const Options *options, const char *name) {
+    size_t length = strlen(name);
+    for (int i = 0; i < options->given_count; i++)
+        if (strncmp(options->given[i], name, length) == 0 && (!options->given[i][length] || options->given[i][length] == '=')) return true;
+    return false;
+}
+
+// Run options, and the compiler's.
+static int take_any(const Options *options, int argc, char **argv, int at, int *code) {
+    int used = take(options, argc, argv, at, code);
+    if (used || !options->run) return used;
+    tn_failure failure = {0};
+    used = tn_options_take(options->run, argc, argv, at, &failure);
+    if (used < 0) *code = usage_error(options->command, "%s", failure.text);
+    return used;
+}
+
+bool option_known(const Options *options, const char *name) {
+    for (int i = 0; i < options->count; i++)
+        if (strcmp(options->options[i].name, name) == 0) return true;
+    return options->run && tn_options_known(name);
+}
+
+int option_set(Options *options, const char *name, const char *value) {
+    int code = EXIT_DONE;
+    return take_any(options, 2, (char *[]){(char *)name, (char *)value, NULL}, 0, &code) > 0 ? EXIT_DONE : code;
+}
+
+// -1: go on; else the exit code.
+static int parse_words(Options *options, int argc, char **argv) {
     bool only_arguments = false;
     for (int at = 1; at < argc;) {
         const char *argument = argv[at];
@@ -143,20 +172,27 @@ int options_parse(Options *options, int argc, char **argv) {
             command_help(options, stdout);
             return EXIT_DONE;
         }
-        int code = 0, used = take(options, argc, argv, at, &code);
-        if (used == 0 && options->run) {
-            tn_failure failure = {0};
-            used = tn_options_take(options->run, argc, argv, at, &failure);
-            if (used < 0) return usage_error(options->command, "%s", failure.text);
-        }
+        int code = 0, used = take_any(options, argc, argv, at, &code);
         if (code) return code;
         if (used == 0) return unknown(options, argument);
+        if (options->given_count < MAX_GIVEN) options->given[options->given_count++] = argument;
         at += used;
     }
+    return -1;
+}
+
+static int check(const Options *options) {
     if (options->argument_count < options->argument_least)
         return usage_error(options->command, "%s is missing", options->argument_room > 1 ? "an argument" : "the model");
+    if (options->build && options->build->show && !options->build->profile) return usage_error(options->command, "--show prints a profile, and no --profile is given");
     int code = options->build ? build_options_check(options->command, options->build) : EXIT_DONE;
     return code ? code : -1;
+}
+
+int options_parse(Options *options, int argc, char **argv) {
+    int code = parse_words(options, argc, argv);
+    if (code < 0 && options->build && options->build->profile) code = profile_apply(options);
+    return code < 0 ? check(options) : code;
 }
 
 void build_options_init(BuildOptions *build) { *build = (BuildOptions){.target = "native", .cache_size = (uint64_t)20 << 30}; }
@@ -171,6 +207,10 @@ void build_options_add(Options *options, BuildOptions *build) {
     option_add(options, "--budget-bits", OPTION_TEXT, &build->budget_bits, "B", "--quant auto: the best formats within so many bits a weight");
     option_add(options, "--calibrate", OPTION_TEXT, &build->calibrate, "FILE", "round weights by what they are multiplied with on the text in FILE; the word default: a small one that comes along");
     option_add(options, "--kv", OPTION_TEXT, &build->kv, "F", "what the KV cache keeps: f32, f16, bf16, int8; default: bf16 where --quant has narrow activations, else f32");
+    option_add(options, "--step-tokens", OPTION_COUNT, &build->step_tokens, "N", "tokens in a step at most: memory for intermediate values; default 512");
+    option_add(options, "--step-sequences", OPTION_COUNT, &build->step_sequences, "N", "sequences in a step at most; default 64");
+    option_add(options, "--profile", OPTION_TEXT, &build->profile, "P", "cloud, edge or realtime: a list of these options, which --profile P --show prints; an option that is given counts before it");
+    option_add(options, "--show", OPTION_FLAG, &build->show, NULL, "print what --profile stands for, and end");
     option_add(options, "--symmetric", OPTION_FLAG, &build->symmetric, NULL, "4-bit weights without a minimum");
     option_add(options, "--no-fusion", OPTION_FLAG, &build->no_fusion, NULL, "a kernel for each op: to measure what fusing is worth");
     option_add(options, "--no-tuning", OPTION_FLAG, &build->no_tuning, NULL, "the built-in schedules, whatever tenon tune found");

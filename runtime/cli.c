@@ -159,6 +159,13 @@ int tn_options_take(RunOptions *options, int argc, char *const *argv, int at, tn
     return 0;
 }
 
+bool tn_options_known(const char *name) {
+    for (int i = 0; i < OPTION_COUNT; i++)
+        if (!strcmp(option_table[i].name, name))
+            return true;
+    return false;
+}
+
 int tn_options_unknown(const char *argument, const char *const *others, int other_count, tn_failure *failure) {
     const char *names[OPTION_COUNT + OPTION_OTHERS];
     char word[64];

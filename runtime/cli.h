@@ -31,6 +31,7 @@ void tn_options_init(RunOptions *options);
 void tn_options_free(RunOptions *options);
 // How many of argv from `at` on belong to a run option (0: not one of ours; -1: one of ours with a bad or missing value, failure says which).
 int tn_options_take(RunOptions *options, int argc, char *const *argv, int at, tn_failure *failure);
+bool tn_options_known(const char *name);                                // "--threads": a run option
 // Always -1: unknown option, with the nearest name among ours and `others` ("--quant", …; may be NULL).
 int tn_options_unknown(const char *argument, const char *const *others, int other_count, tn_failure *failure);
 int tn_options_check(const RunOptions *options, tn_failure *failure);   // 0, or -1: options that exclude each other
