@@ -230,28 +230,6 @@ static void count_calls(Plan *plan, const Func *func, int times) {
 
 // ---- where things lie ---------------------------------------------------------------------------------------------------------------
 
-static bool plan_weights(Plan *plan, Diags *diags) {
-    const Module *m = plan->module;
-    bool *page = ARENA_ARRAY(plan->arena, bool, m->weight_count);   // experts lie page-aligned
-    for (int n = 0; n < m->main->node_count; n++)
-        for (int o = 0; o < m->main->nodes[n]->operand_count; o++) {
-            const Value *v = m->main->nodes[n]->operands[o];
-            if (v && v->kind == VALUE_WEIGHT)
-                for (int e = 0; e < v->count; e++) page[v->weights[e]->id] = true;
-        }
-    plan->offset = ARENA_ARRAY(plan->arena, uint64_t, m->weight_count);
-    for (int i = 0; i < m->weight_count; i++) {
-        uint64_t bytes, at = (uint64_t)round_up((int64_t)plan->weights_bytes, page[i] ? 4096 : 64);
-        if (!packed_bytes(m->weights[i], &bytes) || !size_mad(at, 1, bytes, (uint64_t)1 << 50, &plan->weights_bytes)) {
-            diag_error(diags, NOWHERE, "weight %s is too large", m->weights[i]->name);
-            return false;
-        }
-        plan->offset[i] = at;
-    }
-    plan->weights_bytes = (uint64_t)round_up((int64_t)plan->weights_bytes, 4096);
-    return true;
-}
-
 // Behind main's frame: rows gathered for experts and what they make, with position and sequence of each; partial results of attention; rotary angles.
 static void plan_arena(Plan *plan) {
     const Module *m = plan->module;
@@ -292,7 +270,7 @@ Plan *plan_new_tuned(const Module *module, const Target *target, const char *con
     plan->input_defaults = input_defaults;
     plan->input_count = input_count;
     plan->causal = module_causal(module);
-    bool ok = plan_functions(plan, diags) && plan_weights(plan, diags);
+    bool ok = plan_functions(plan, diags) && plan_places(plan, diags);
     if (ok) plan_angles(plan);
     for (int i = 0; i < module->func_count && ok; i++)
         if (module->funcs[i]->kernel) ok = plan_kernel(plan, &plan->funcs[i], diags);
@@ -335,8 +313,9 @@ bool plan_pack(const Plan *plan, bool (*write)(void *to, const void *bytes, size
                void *progress_to, Diags *diags) {
     Stream s = {write, to, 0};
     for (int i = 0; i < plan->module->weight_count; i++) {
-        if (!stream_zeros(&s, plan->offset[i]) || !pack_weight(plan->module->weights[i], stream_write, &s)) {
-            diag_error(diags, NOWHERE, "writing weight %s failed", plan->module->weights[i]->name);
+        const Weight *w = plan->module->weights[plan->order[i]];
+        if (!stream_zeros(&s, plan->offset[w->id]) || !pack_weight(w, stream_write, &s)) {
+            diag_error(diags, NOWHERE, "writing weight %s failed", w->name);
             return false;
         }
         if (progress) progress(progress_to, s.done, plan->weights_bytes);

@@ -35,6 +35,9 @@ typedef struct {
 // A table of angles that a step computes once: for each token the cosines, then the sines, each padded to 16.
 typedef struct { const Node *rope; const Weight *factors; uint64_t offset; } Rotation;   // offset: in the arena
 
+// Weights that a program may leave in the file: an expert's, visited by so many of a step's calls, or (visits 0) a table of which a token reads few rows.
+typedef struct { uint64_t offset, bytes; int visits; } WeightPiece;
+
 struct Plan {
     Arena *arena;
     const Module *module;
@@ -46,6 +49,8 @@ struct Plan {
     FuncPlan *funcs;           // by index in the module
     int kernel_count;
     uint64_t *offset;          // of each weight, by id
+    int *order;                // their ids in order of offset
+    WeightPiece *pieces; int piece_count;   // in order of offset
     uint64_t weights_bytes, arena_bytes, page_bytes;
     uint64_t gather_offset, gather_out;   // in the arena: rows gathered for experts, their results
     uint64_t partial_offset;   // in the arena: what a kernel leaves for the one behind it
@@ -60,6 +65,8 @@ int param_slot(const Func *func, int param);    // the first of a parameter's of
 void text_in_comment(const char *text, Text *out);
 const char *plan_describe(const Plan *plan, const FuncPlan *f, Arena *arena);
 
+bool plan_places(Plan *plan, Diags *diags);     // places.c: where every weight lies
+void places_print(const Plan *plan, Text *out); // the program's table of pieces
 void plan_costs(Plan *plan);                    // cost.c: of every kernel
 void plan_angles(Plan *plan);                   // angles.c: the rotations of every kernel
 uint64_t angles_row(const Rotation *r);         // floats a token

@@ -391,8 +391,10 @@ static void print_program(Step *s) {
     for (int i = 0; i < m->main->input_count; i++) text_printf(s->out, "(const tn_u8 *)s->inputs[%d], ", i);
     text_puts(s->out, "0};\n    tn_u8 *out[] = {(tn_u8 *)s->out};\n");
     text_printf(s->out, "    %s(s, w, s->arena, in, out, 0, 0);\n}\n", plan_func(plan, m->main)->name);
+    places_print(plan, s->out);
     program_print(plan, plan->target->name, arena_printf(plan->arena, ".kernel_count = %d, .kernels = tn_kernels, .run = tn_step_run, .needs = tn_needs,\n"
-                  "    .probe_count = sizeof tn_probes / sizeof *tn_probes, .probes = tn_probes", plan->kernel_count), s->out);
+                  "    .probe_count = sizeof tn_probes / sizeof *tn_probes, .probes = tn_probes%s", plan->kernel_count,
+                  plan->piece_count ? ",\n    .piece_count = sizeof tn_pieces / sizeof *tn_pieces, .pieces = tn_pieces" : ""), s->out);
 }
 
 void program_print(const Plan *plan, const char *targets, const char *code, Text *out) {

@@ -6,7 +6,7 @@
 #ifndef TENON_RUNTIME_ABI_H
 #define TENON_RUNTIME_ABI_H
 
-#define TN_ABI 4
+#define TN_ABI 5
 
 enum { TN_BLOCK = 64 };              // output values of a block
 
@@ -60,11 +60,17 @@ typedef struct tn_probe {
     unsigned (*run)(const unsigned char *from, long rounds);   // from: 4096 bytes of operands, or what is read; 64-byte aligned
 } tn_probe;
 
+// Weights that a step may do without for a while: an expert's, to which so many calls of a step may come, or (visits 0) a table of which a token reads
+// few rows. They begin at system pages, those of 8 MiB and more at huge ones. What is in no piece is read by every token.
+typedef struct tn_piece { unsigned long long offset, bytes; int visits; } tn_piece;   // offset: in the blob's weight section
+
 typedef struct tn_program {
     unsigned abi;                                  // TN_ABI
     const char *model, *target, *compiler;         // names; compiler: "tenon 0.1.0"
     unsigned long long blob_hash;                  // of the blob that belongs to it
     unsigned long long weights_bytes;              // of the blob's weight section
+    int piece_count;
+    const tn_piece *pieces;                        // in order of offset
     unsigned long long arena_bytes;                // for max_tokens and max_rows
     unsigned long long page_bytes;                 // of one KV page: all caches of page_tokens positions of one sequence; 0: no cache
     int page_tokens;
