@@ -6,6 +6,7 @@
 
 #include "codegen/plan.h"
 #include "codegen/targets/targets.h"
+#include "ir/prune.h"
 
 #include <ctype.h>
 #include <stdlib.h>
@@ -80,7 +81,7 @@ static const char *difference(const Weight *a, const Weight *b) {
     if (!same_type(&a->type, &b->type)) return "type";
     if (a->layout != b->layout) return "layout";
     if (a->quantize_to != b->quantize_to) return "quantization";
-    if (a->rotate != b->rotate || !same_data(a, b)) return "values";
+    if (a->rotate != b->rotate || !prune_equal(a, b) || !same_data(a, b)) return "values";
     return NULL;
 }
 

@@ -1,6 +1,7 @@
 // Building: modules, functions, weights, nodes. A node is made whole or not at all: operands and attributes are checked against the op
 // table, then inference (infer.c) says what it results in.
 #include "ir/internal.h"
+#include "ir/prune.h"
 
 #include <math.h>
 #include <string.h>
@@ -83,13 +84,15 @@ static bool text_equal(const char *a, const char *b) { return a == b || (a && b 
 static bool data_equal(const Weight *a, const Weight *b) {
     if (a->data == b->data) return true;
     uint64_t bytes;
-    return a->data && b->data && type_bytes(&a->type, &bytes) && memcmp(a->data, b->data, bytes) == 0;
+    Type whole = prune_whole_type(a);
+    return a->data && b->data && type_bytes(&whole, &bytes) && memcmp(a->data, b->data, bytes) == 0;
 }
 
 static bool weight_equal(const Weight *a, const Weight *b) {
     return type_equal(&a->type, &b->type) && text_equal(a->tensor, b->tensor) && type_equal(&a->source, &b->source) &&
            a->index == b->index && a->first == b->first && a->step == b->step && a->rows == b->rows && a->transpose == b->transpose &&
-           a->bytes == b->bytes && a->rotate == b->rotate && a->quantize_to == b->quantize_to && a->layout == b->layout && data_equal(a, b);
+           a->bytes == b->bytes && a->rotate == b->rotate && a->quantize_to == b->quantize_to && a->layout == b->layout && prune_equal(a, b) &&
+           data_equal(a, b);
 }
 
 Weight *module_weight(Module *module, const Weight *like) {

@@ -12,7 +12,7 @@ const char *names_unique(NameSet *set, const char *wanted, void *item);         
 
 // ---- limits on what a module may say: everything below them can be multiplied without care ----------------------------
 enum { MAX_RESULTS = 64, MAX_NAME = 255, MAX_VALUES = 1024 /* inputs or parameters of a function */, MAX_ARRAY = 4096 /* weights in one */,
-       MAX_CALL_DEPTH = 64 };
+       MAX_CALL_DEPTH = 64, MAX_PICKED = 1 << 18 /* rows or columns of which some are taken */ };
 #define MAX_ELEMENTS ((uint64_t)1 << 44)
 
 bool type_valid(const Type *type, bool weight);   // sizes positive, a symbol only in front (never in a weight), within MAX_ELEMENTS

@@ -138,7 +138,7 @@ static void stored_rows(const Weight *weight, int64_t row, int64_t n, float *to)
         return;
     }
     weight_rows_f32(weight, row, n, to);
-    bool as_it_is = !weight->rotate && stored == (weight->tensor ? weight->source.dtype : weight->type.dtype);
+    bool as_it_is = !weight->rotate && !weight->prune.keep && !weight->pick_columns.count && stored == (weight->tensor ? weight->source.dtype : weight->type.dtype);
     if (as_it_is || !quantizes_to(stored)) return;
     void *rounded = malloc((size_t)dtype_row_bytes(stored, columns));
     if (!rounded) abort();

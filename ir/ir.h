@@ -58,11 +58,25 @@ extern const char *const layout_names[LAYOUT_COUNT];   // none rows panels
 
 // ---- weights ------------------------------------------------------------------------------------------------------
 
+// Which rows or columns of a matrix (or elements of a vector) stay when the others are left out: `count` of `of`, ascending. count 0: all.
+typedef struct { int64_t count, of; const int32_t *at; } Pick;
+
+// Which values of a matrix are zero: of every `of` consecutive blocks along a row the `keep` of most weight stay. A block is rows × columns values;
+// 1 × 1 with of = K keeps so many values of each row, 2 of 4 is the pattern 2:4. A block's weight is Σ (w · importance of its column)²; of equal
+// ones the first stay. Fewer blocks at a row's end than `of` keep as many as they can. keep 0: no zeros.
+typedef struct {
+    int64_t keep, of;
+    int rows, columns;         // of a block; rows divides 64, so that each panel of 64 outputs keeps the same number of blocks
+    const float *importance;   // of each column: what calibration saw, not part of the text; NULL: all alike
+    const uint8_t *blocks;     // 1 for a block that stays, [bands of rows][blocks along a row]; NULL: found when the rows are read
+} Prune;
+
 // Where a weight's bytes come from: a tensor of a file (or bytes in memory), then rows first, first+step, … of its first dimension,
-// or element `index` of its first dimension; then, if said, the last two dimensions swapped.
+// or element `index` of its first dimension; then, if said, the last two dimensions swapped. Of that, pruning may pick some rows and columns and
+// make some values zero; then it is rotated. What is read through weight_rows_f32 is the end of it.
 typedef struct {
     const char *name;          // unique in the module: the tensor's name, with its slice when it has one
-    Type type;                 // after slicing and transposing: what the graph sees
+    Type type;                 // after slicing, transposing and picking: what the graph sees
     const char *tensor;        // the source tensor's name, or NULL when `data` holds the values (dequantized f32, i32 or bool, row-major)
     Type source;               // the source tensor's type
     int64_t index;             // -1, or the element of the source's first dimension that is taken
@@ -70,6 +84,9 @@ typedef struct {
     bool transpose;            // the last two dimensions are swapped after slicing (only for block size 1)
     const void *bytes;         // the source tensor's bytes (mapped file or memory), NULL in IR text without files
     const void *data;
+    Pick pick_rows;            // of a matrix
+    Pick pick_columns;         // of a matrix, or elements of a vector
+    Prune prune;
     int rotate;                // each row is Hadamard-transformed in blocks of this many (0: not); weight_rows_f32 does it
     DType quantize_to;         // what the quantize pass decided: DT_COUNT to keep as stored, else the type codegen stores
     const void *quantized;     // NULL (quantize_row says how), or the rows in that type, as calibration made them

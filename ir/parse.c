@@ -4,6 +4,7 @@
 // module is verified. A mistake is reported and its line skipped; a node that failed still defines its names, so one mistake is one error.
 // The text may be anything: lengths and counts are limited, nothing recurses.
 #include "ir/internal.h"
+#include "ir/prune.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -300,8 +301,9 @@ static bool parse_data(Parser *p, Weight *weight) {
     uint64_t bytes;
     DType dtype = weight->type.dtype;
     if (dtype != DT_F32 && dtype != DT_I32 && dtype != DT_BOOL) return fail(p, "a constant is f32, i32 or bool");
-    if (!type_bytes(&weight->type, &bytes) || bytes > (uint64_t)(p->end - p->at) * 4) return fail(p, "there are not that many values");
-    int64_t count = type_row_elements(&weight->type);
+    Type whole = prune_whole_type(weight);
+    if (!type_bytes(&whole, &bytes) || bytes > (uint64_t)(p->end - p->at) * 4) return fail(p, "there are not that many values");
+    int64_t count = type_row_elements(&whole);
     unsigned char *data = arena_alloc(p->arena, bytes);
     weight->data = data;
     if (!expect_mark(p, '[')) return false;
@@ -328,6 +330,34 @@ static bool parse_layout(Parser *p, Layout *layout) {
     return fail(p, "expected a layout: none, rows or panels");
 }
 
+// [0:5, 9]: ascending numbers below `of`.
+static bool parse_pick(Parser *p, Pick *pick) {
+    int capacity = 0, count = 0;
+    int32_t *at = NULL;
+    if (!expect_int(p, 1, MAX_PICKED, &pick->of) || !expect_mark(p, '[')) return false;
+    do {
+        int64_t first, last;
+        if (!expect_int(p, count ? at[count - 1] + 1 : 0, pick->of - 1, &first)) return false;
+        last = first;
+        if (accept_mark(p, ':') && !expect_int(p, first, pick->of - 1, &last)) return false;
+        for (; first <= last; first++) ARENA_PUSH(p->arena, at, count, capacity) = (int32_t)first;
+    } while (accept_mark(p, ','));
+    pick->at = at;
+    pick->count = count;
+    return expect_mark(p, ']');
+}
+
+static bool parse_prune(Parser *p, Prune *prune) {
+    int64_t rows = 1, columns = 1;
+    if (!expect_int(p, 1, (int64_t)MAX_ELEMENTS, &prune->keep)) return false;
+    if (!accept_word(p, "of") || !expect_int(p, 1, (int64_t)MAX_ELEMENTS, &prune->of)) return fail(p, "expected prune KEEP of COUNT");
+    if (accept_word(p, "blocks") && (!expect_int(p, 1, 64, &rows) || !accept_word(p, "by") || !expect_int(p, 1, 1 << 20, &columns)))
+        return fail(p, "expected blocks ROWS by COLUMNS");
+    prune->rows = (int)rows;
+    prune->columns = (int)columns;
+    return true;
+}
+
 static bool parse_weight_parts(Parser *p, Weight *weight) {
     for (;;) {
         if (accept_word(p, "from")) {
@@ -340,6 +370,12 @@ static bool parse_weight_parts(Parser *p, Weight *weight) {
                 return fail(p, "expected rows FIRST step STEP count COUNT");
         } else if (accept_word(p, "transpose")) {
             weight->transpose = true;
+        } else if (accept_word(p, "take")) {
+            bool rows = accept_word(p, "rows");
+            if (!rows && !accept_word(p, "columns")) return fail(p, "expected take rows or take columns");
+            if (!parse_pick(p, rows ? &weight->pick_rows : &weight->pick_columns)) return false;
+        } else if (accept_word(p, "prune")) {
+            if (!parse_prune(p, &weight->prune)) return false;
         } else if (accept_word(p, "rotate")) {
             int64_t block;
             if (!expect_int(p, 1, 1 << 20, &block)) return false;

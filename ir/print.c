@@ -1,5 +1,6 @@
 // The IR as text: one line a weight, one line a node, in the module's order, so that equal modules print equally. parse.c reads it back.
 #include "ir/internal.h"
+#include "ir/prune.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -46,13 +47,26 @@ static void print_float(float value, Text *out) {
 }
 
 static void print_data(const Weight *weight, Text *out) {
-    int64_t count = type_row_elements(&weight->type);
+    Type whole = prune_whole_type(weight);
+    int64_t count = type_row_elements(&whole);
     text_puts(out, " = [");
     for (int64_t i = 0; i < count; i++) {
         if (i) text_puts(out, ", ");
         if (weight->type.dtype == DT_F32) print_float(((const float *)weight->data)[i], out);
         else if (weight->type.dtype == DT_I32) text_printf(out, "%d", ((const int32_t *)weight->data)[i]);
         else text_printf(out, "%d", ((const uint8_t *)weight->data)[i]);
+    }
+    text_puts(out, "]");
+}
+
+// take rows 16 [0:5, 9]: of sixteen, the first six and the tenth.
+static void print_pick(const char *what, const Pick *pick, Text *out) {
+    if (!pick->count) return;
+    text_printf(out, " take %s %lld [", what, (long long)pick->of);
+    for (int64_t i = 0, last; i < pick->count; i = last + 1) {
+        for (last = i; last + 1 < pick->count && pick->at[last + 1] == pick->at[last] + 1;) last++;
+        text_printf(out, i ? ", %d" : "%d", pick->at[i]);
+        if (last > i) text_printf(out, ":%d", pick->at[last]);
     }
     text_puts(out, "]");
 }
@@ -73,6 +87,11 @@ static void print_weight(const Weight *weight, Text *out) {
     if (weight->step)
         text_printf(out, " rows %lld step %lld count %lld", (long long)weight->first, (long long)weight->step, (long long)weight->rows);
     if (weight->transpose) text_puts(out, " transpose");
+    print_pick("rows", &weight->pick_rows, out);
+    print_pick("columns", &weight->pick_columns, out);
+    if (weight->prune.keep) text_printf(out, " prune %lld of %lld", (long long)weight->prune.keep, (long long)weight->prune.of);
+    if (weight->prune.keep && (weight->prune.rows > 1 || weight->prune.columns > 1))
+        text_printf(out, " blocks %d by %d", weight->prune.rows, weight->prune.columns);
     if (weight->rotate) text_printf(out, " rotate %d", weight->rotate);
     if (weight->quantize_to != DT_COUNT) text_printf(out, " quantize %s", dtype_info[weight->quantize_to].name);
     if (weight->layout) text_printf(out, " layout %s", layout_names[weight->layout]);

@@ -5,6 +5,7 @@
 //   attributes are those of the op table; result types are what inference says; a kernel runs no function.
 #include "ir/dequant.h"
 #include "ir/internal.h"
+#include "ir/prune.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -100,6 +101,29 @@ static bool stored_as(DType stored, DType source) {
     return stored == source || quantizes_to(stored);
 }
 
+static bool verify_pick(Verify *v, const Weight *weight, const Pick *pick, int64_t *size) {
+    if (!pick->count) return true;
+    bool fits = pick->count > 0 && pick->of <= MAX_PICKED && pick->count <= pick->of && pick->count == *size;
+    for (int64_t i = 0; i < pick->count && fits; i++) fits = pick->at[i] >= (i ? pick->at[i - 1] + 1 : 0) && pick->at[i] < pick->of;
+    *size = pick->of;
+    return fits || wrong(v, "weight @%s: what it takes of its rows or columns is not its size, or not ascending within them", weight->name);
+}
+
+// What is zero, and which rows and columns are taken: `type` becomes what it was before.
+static bool verify_pruning(Verify *v, const Weight *weight, Type *type) {
+    const Prune *prune = &weight->prune;
+    *type = weight->type;
+    if (weight->pick_rows.count && type->rank != 2) return wrong(v, "weight @%s: rows are taken of matrices", weight->name);
+    if (weight->pick_columns.count && type->rank != 1 && type->rank != 2) return wrong(v, "weight @%s: columns are taken of matrices and vectors", weight->name);
+    if (weight->pick_columns.count && !verify_pick(v, weight, &weight->pick_columns, &type->dims[type->rank - 1])) return false;
+    if (weight->pick_rows.count && !verify_pick(v, weight, &weight->pick_rows, &type->dims[0])) return false;
+    if (!prune->keep) return true;
+    bool fits = type->rank == 2 && prune->keep > 0 && prune->of >= prune->keep && prune->rows > 0 && 64 % prune->rows == 0 && prune->columns > 0;
+    DType stored = weight->quantize_to != DT_COUNT ? weight->quantize_to : weight->type.dtype;
+    if (!prune_keeps_zeros(stored)) return wrong(v, "weight @%s is pruned, and %s has no zero of its own", weight->name, dtype_info[stored].name);
+    return fits || wrong(v, "weight @%s: pruning keeps some of several blocks of a matrix, whose rows divide 64", weight->name);
+}
+
 static bool verify_weight(Verify *v, const Weight *weight, int index) {
     uint64_t bytes;
     Type type;
@@ -113,6 +137,8 @@ static bool verify_weight(Verify *v, const Weight *weight, int index) {
     int64_t columns = weight->type.rank ? weight->type.dims[weight->type.rank - 1] : 1;
     if (weight->rotate < 0 || (weight->rotate & (weight->rotate - 1)) || (weight->rotate && columns % weight->rotate))
         return wrong(v, "weight @%s: it is rotated in blocks of a power of two that divides its %lld columns", weight->name, (long long)columns);
+    Type whole;
+    if (!verify_pruning(v, weight, &whole)) return false;
     if (!weight->tensor) {
         bool plain = weight->type.dtype == DT_F32 || weight->type.dtype == DT_I32 || weight->type.dtype == DT_BOOL;
         return (weight->data && plain) || wrong(v, "weight @%s has neither a tensor nor values", weight->name);
@@ -124,7 +150,7 @@ static bool verify_weight(Verify *v, const Weight *weight, int index) {
         return wrong(v, "weight @%s is %s but its source %s", weight->name, dtype_info[weight->type.dtype].name,
                      dtype_info[type.dtype].name);
     type.dtype = weight->type.dtype;
-    return type_equal(&type, &weight->type) || wrong(v, "weight @%s: its type is not that of its part of the source", weight->name);
+    return type_equal(&type, &whole) || wrong(v, "weight @%s: its type is not that of its part of the source", weight->name);
 }
 
 // ---- functions ------------------------------------------------------------------------------------------------------------

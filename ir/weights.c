@@ -3,6 +3,7 @@
 // The source, less its index, is a row-major array whose last dimension is a row. A slice takes some of its first dimension: of a matrix,
 // rows; of a stack of matrices, matrices; of a vector, elements.
 #include "ir/dequant.h"
+#include "ir/prune.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -72,9 +73,16 @@ static void transposed_rows(const Source *source, int64_t matrix, int64_t row, i
 
 // ---- rows as the graph sees them ---------------------------------------------------------------------------------------------
 
-static void source_rows(const Weight *weight, int64_t row, int64_t n, float *to) {
-    int rank = weight->type.rank;
-    int64_t columns = rank ? weight->type.dims[rank - 1] : 1;
+Type prune_whole_type(const Weight *weight) {
+    Type type = weight->type;
+    if (weight->pick_columns.count && type.rank >= 1) type.dims[type.rank - 1] = weight->pick_columns.of;
+    if (weight->pick_rows.count && type.rank >= 2) type.dims[type.rank - 2] = weight->pick_rows.of;
+    return type;
+}
+
+static void source_rows(const Weight *weight, const Type *type, int64_t row, int64_t n, float *to) {
+    int rank = type->rank;
+    int64_t columns = rank ? type->dims[rank - 1] : 1;
     if (!weight->tensor) {
         DType dtype = weight->type.dtype;
         dequantize_row(dtype, (const char *)weight->data + row * dtype_row_bytes(dtype, columns), to, n * columns);
@@ -82,7 +90,7 @@ static void source_rows(const Weight *weight, int64_t row, int64_t n, float *to)
     }
     Source source = source_of(weight);
     if (weight->transpose) {
-        int64_t height = weight->type.dims[rank - 2];
+        int64_t height = type->dims[rank - 2];
         while (n > 0) {
             int64_t matrix = row / height, here = height - row % height;
             if (here > n) here = n;
@@ -96,15 +104,43 @@ static void source_rows(const Weight *weight, int64_t row, int64_t n, float *to)
     }
 }
 
+static void picked_rows(const Weight *weight, int64_t row, int64_t n, float *to) {
+    const Pick *rows = &weight->pick_rows, *columns = &weight->pick_columns;
+    Type whole = prune_whole_type(weight);
+    if (!rows->count && !columns->count) {
+        source_rows(weight, &whole, row, n, to);
+        return;
+    }
+    float *all = columns->count ? malloc(sizeof *all * (size_t)columns->of) : NULL;
+    if (columns->count && !all) abort();
+    for (int64_t r = row; r < row + n; r++) {
+        source_rows(weight, &whole, rows->count ? rows->at[r] : r, 1, all ? all : to);
+        for (int64_t i = 0; i < columns->count; i++) to[i] = all[columns->at[i]];
+        to += columns->count ? columns->count : whole.dims[whole.rank - 1];
+    }
+    free(all);
+}
+
+static void zero_pruned(const Weight *weight, int64_t row, int64_t n, float *to) {
+    int64_t elements = n * weight->type.dims[weight->type.rank - 1];
+    uint8_t *stays = malloc((size_t)elements);
+    if (!stays) abort();
+    prune_mask(weight, row, n, to, stays);
+    for (int64_t i = 0; i < elements; i++) to[i] = stays[i] ? to[i] : 0;
+    free(stays);
+}
+
 void weight_rows_f32(const Weight *weight, int64_t row, int64_t n, float *to) {
     int64_t columns = weight->type.rank ? weight->type.dims[weight->type.rank - 1] : 1;
-    source_rows(weight, row, n, to);
+    picked_rows(weight, row, n, to);
+    if (weight->prune.keep) zero_pruned(weight, row, n, to);
     for (int64_t r = 0; r < n && weight->rotate; r++) hadamard_row(to + r * columns, columns, weight->rotate);
 }
 
 const void *weight_row_bytes(const Weight *weight, int64_t row) {
     int64_t columns = weight->type.rank ? weight->type.dims[weight->type.rank - 1] : 1;
-    if (weight->rotate) return NULL;
+    if (weight->rotate || weight->prune.keep || weight->pick_columns.count) return NULL;
+    if (weight->pick_rows.count) row = weight->pick_rows.at[row];
     if (!weight->tensor) return (const char *)weight->data + row * dtype_row_bytes(weight->type.dtype, columns);
     if (weight->transpose || !weight->bytes) return NULL;
     Source source = source_of(weight);

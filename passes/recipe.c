@@ -210,7 +210,7 @@ static DType stored_under(const Recipe *recipe, const Class *class, const Type *
     int64_t columns = w->dims[w->rank - 1];
     if (group) group = (int)group_in_row(group, columns);
     if ((group || bits < 8) && columns % 32) bits = 8, group = 0;
-    DType to = coded_type(bits, group, recipe->symmetric && bits == 4);
+    DType to = coded_type(bits, group, (recipe->symmetric || class->pruned) && bits == 4);
     return w->dtype == to ? DT_COUNT : to;
 }
 
@@ -301,6 +301,7 @@ static void choose_bits(Classes *classes) {
         int c = bindings_weight(classes->bindings, module->weights[w]);
         Class *class = &classes->classes[c];
         if (!class->first) class->first = module->weights[w];
+        class->pruned |= module->weights[w]->prune.keep > 0;
         if (!named[c]) named[c] = chosen_format(classes->recipe->options->choices, module->weights[w]->name, &class->bits, &class->group);
         if (named[c]) class->spared = false;
     }
@@ -344,6 +345,6 @@ int class_rotation(const Classes *classes, const Value *weight) {
     if (weight->type.rank < 2) return 0;
     int64_t columns = weight->type.dims[weight->type.rank - 1], block = columns & -columns;
     DType to = class_stored(classes, class);
-    if (!classes->recipe->row->rotates || to == DT_COUNT || is_float(to)) return 0;
+    if (!classes->recipe->row->rotates || class->pruned || to == DT_COUNT || is_float(to)) return 0;
     return block < SMALLEST_ROTATION ? 0 : block > LARGEST_ROTATION ? LARGEST_ROTATION : (int)block;
 }

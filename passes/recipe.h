@@ -27,6 +27,7 @@ typedef struct {
     bool linear, float_linear, other, embedding;   // float_linear: some product of it stays in float
     const Weight *first;                           // of it, in the module's order: its name for --quant auto
     int bits, group;                               // the recipe's, or what was chosen for it; bits 0: as stored; group -1: as the recipe has it
+    bool pruned;                                   // zeros stay zeros: no minimum, no rotation
     bool spared;                                   // more bits than the recipe's, unasked
     DType to;                                      // what it is stored as, DT_COUNT: as stored
 } Class;

@@ -4,6 +4,7 @@
 // compared by structure, callees before callers, so that two stacks of equal blocks end in one. Weight.id is the index in the module afterwards.
 #include "passes/passes.h"
 #include "passes/rewrite.h"
+#include "ir/prune.h"
 
 #include <string.h>
 
@@ -13,7 +14,8 @@ bool pass_share(Module *module, const PassOptions *options, Diags *diags);
 
 static uint64_t data_bytes(const Weight *weight) {
     uint64_t bytes = 0;
-    return weight->data && type_bytes(&weight->type, &bytes) ? bytes : 0;
+    Type whole = prune_whole_type(weight);
+    return weight->data && type_bytes(&whole, &bytes) ? bytes : 0;
 }
 
 static uint64_t weight_hash(const Weight *weight) {
@@ -24,7 +26,7 @@ static uint64_t weight_hash(const Weight *weight) {
 }
 
 static bool weight_equal(const Weight *a, const Weight *b) {
-    if (!type_equal(&a->type, &b->type) || a->quantize_to != b->quantize_to || a->rotate != b->rotate || !a->data != !b->data) return false;
+    if (!type_equal(&a->type, &b->type) || a->quantize_to != b->quantize_to || a->rotate != b->rotate || !prune_equal(a, b) || !a->data != !b->data) return false;
     if (a->data) return memcmp(a->data, b->data, data_bytes(a)) == 0;
     return a->bytes == b->bytes && strcmp(a->tensor, b->tensor) == 0 && type_equal(&a->source, &b->source) && a->index == b->index &&
            a->first == b->first && a->step == b->step && a->rows == b->rows && a->transpose == b->transpose;
