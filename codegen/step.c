@@ -290,9 +290,11 @@ static void print_experts(Step *s, const Node *node, const FuncPlan *callee) {
                 (unsigned long long)s->plan->gather_offset);
     text_printf(s->out, "            int *const positions = (int *)(xs + %lldLL * %llu), *const sequences = positions + %lld;\n", pairs, in, pairs);
     text_printf(s->out, "            tn_moe_gather(xs, positions, sequences, x, s, place, %d, %llu, first, last);\n            x = xs, position = positions, sequence = sequences;\n            tn_barrier(w);\n        }\n", slots, in);
-    text_printf(s->out, "        %s(s, w, frame + %lld, (const tn_u8 *const[]){x}, (tn_u8 *const[]){ys}, ", callee->name, (long long)node->frame + (long long)round_up(4 * pairs, 64));
+    text_puts(s->out, "        const tn_u64 *const *const p_expert = ");
     print_expert_weights(s, node, callee, count);
-    text_puts(s->out, ", groups, 0, group_count, position, sequence);\n        tn_moe_scatter(");
+    text_printf(s->out, ";\n        for (int from = 0, to; from < group_count; from = to) {\n            to = tn_paged(s, w, p_expert, %d, %d, groups, from, group_count);\n", callee->func->param_count, count);
+    text_printf(s->out, "            %s(s, w, frame + %lld, (const tn_u8 *const[]){x}, (tn_u8 *const[]){ys}, p_expert, groups, from, to, position, sequence);\n        }\n        tn_moe_scatter(",
+                callee->name, (long long)node->frame + (long long)round_up(4 * pairs, 64));
     print_place(s, node->results[0], false);
     text_printf(s->out, ", ys, place, %llu, first, last);\n        tn_barrier(w);\n    }\n", out);
 }

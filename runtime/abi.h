@@ -10,6 +10,11 @@
 
 enum { TN_BLOCK = 64 };              // output values of a block
 
+// Rows of one expert: `rows` of them from `first` on in what its functions make, from `x` on in what they are given. A list of groups may be run in
+// any order, and in parts.
+typedef struct tn_group { int expert, first, rows, x; } tn_group;
+struct tn_worker;
+
 typedef struct tn_step {
     const unsigned char *weights;      // the blob's weight section (mapped, page-aligned)
     unsigned char *arena;              // tn_program.arena_bytes, 64-byte aligned, contents undefined between steps
@@ -26,6 +31,11 @@ typedef struct tn_step {
     // NULL, or (in a calibration run, from any thread) shown each row that the weight at this offset of `weights` is multiplied with
     void (*observe)(void *to, unsigned long long weight, const float *row, long n);
     void *observe_to;
+    // NULL: all weights are there. Else every thread asks before groups from … count-1 of a layer's experts run, with 0 first, until all have run: groups
+    // from … to-1 may run once it has returned `to`. It may have put the groups in another order, the same for every thread. All threads have come to
+    // it before the first returns. p[i][e]: where the i-th of `params` parameters of expert e lies; experts: how many there are.
+    int (*page)(const struct tn_step *step, struct tn_worker *worker, const unsigned long long *const *p, int params, int experts, tn_group *groups, int from, int count);
+    void *pager;
 } tn_step;
 
 typedef struct tn_worker {

@@ -248,9 +248,6 @@ TN_NOINLINE void tn_launch(tn_worker *w, int id, void (*kernel)(const tn_args *,
             while ((n = tn_claim(w, owner, last - first, &from)) > 0) tn_timed(w, id, kernel, a, first + from, first + from + n);
     }
 }
-// Rows of one expert: `rows` of them from `first` on in what its functions make, from `x` on in what they are given. A list of groups may be run in
-// any order, and in parts.
-typedef struct { int expert, first, rows, x; } tn_group;
 // One group for each expert that some (token, slot) pair chose, and each pair's place among the rows that they make, of which this call writes those
 // of [from, to): a counting sort. scratch: two numbers an expert. Where there are as many groups as pairs, x is the pair's token; else the pair's place.
 TN_NOINLINE int tn_moe_groups(tn_group *groups, int *place, int *scratch, const int *expert, int pairs, int slots, int count, long from, long to) {
@@ -268,6 +265,13 @@ TN_NOINLINE int tn_moe_groups(tn_group *groups, int *place, int *scratch, const 
     for (int g = 0, e = 0; n == pairs && e < count; e++) scratch[e] = g < n && groups[g].expert == e ? g++ : 0;
     for (int i = 0; n == pairs && i < pairs; i++) groups[scratch[tn_inside(expert[i], count)]].x = i / slots;
     return n;
+}
+// How many of the groups may run now that those before `from` have (tn_step.page): all, where all weights are there.
+TN_INLINE int tn_paged(const tn_step *s, tn_worker *w, const tn_u64 *const *p, int params, int experts, tn_group *groups, int from, int count) {
+    if (!s->page) return count;
+    const int to = s->page(s, w, p, params, experts, groups, from, count);
+    w->since = w->launch + 1;
+    return to;
 }
 TN_NOINLINE void tn_moe_gather(tn_u8 *to, int *position, int *sequence, const tn_u8 *from, const tn_step *s, const int *place, int slots, long bytes, long first, long last) {
     for (long i = first; i < last; i++) {
