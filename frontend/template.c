@@ -37,6 +37,7 @@ struct Template {
 };
 
 static bool resolve_entry(Template *template, Entry *entry);
+static bool number_of(Template *template, const char *name, int64_t *value);
 
 const char *template_name(const Template *template) {
     return template->architecture->name;
@@ -82,6 +83,19 @@ static const char *fill_in(const Template *template, const char *text) {
         for (const char *at; (at = strstr(text, names[i]));)
             text = arena_printf(template->arena, "%.*s%s%s", (int)(at - text), text, values[i], at + strlen(names[i]));
     return text;
+}
+
+// A tensor's name: "{entry}" is a config entry's whole number, too.
+static const TensorInfo *named_tensor(Template *template, const char *text) {
+    text = fill_in(template, text);
+    for (const char *at; (at = strchr(text, '{'));) {
+        size_t length = strcspn(at + 1, "}");
+        int64_t number;
+        if (!at[1 + length] || !number_of(template, arena_strndup(template->arena, at + 1, length), &number))
+            return NULL;
+        text = arena_printf(template->arena, "%.*s%lld%s", (int)(at - text), text, (long long)number, at + length + 2);
+    }
+    return source_tensor(template->source, text);
 }
 
 // A key of the source, or an expression? Metadata keys of GGUF have a dot; keys of config.json are bare words that mean nothing in the
@@ -171,7 +185,7 @@ static bool value_from_tensor(Template *template, const Yaml *entry, Constant *o
     const Yaml *name = present ? present : absent ? absent : rows;
     if (!name || name->kind != YAML_SCALAR)
         return false;
-    const TensorInfo *tensor = source_tensor(template->source, fill_in(template, name->text));
+    const TensorInfo *tensor = named_tensor(template, name->text);
     if (name == rows && (!tensor || tensor->type.rank < 1))
         return false;
     *out = name == rows ? constant_number((double)tensor->type.dims[0]) : constant_bool((name == present) == (tensor != NULL));

@@ -8,6 +8,7 @@ the expected logits, not weights. make_models.py computed those logits with tran
 """
 import json
 import os
+import re
 import shutil
 import struct
 import sys
@@ -40,7 +41,7 @@ def values(name, shape):
     if any(word in name for word in ("embed", "wte", "wpe")):
         return u
     fan_in = shape[0] if ".c_" in name else shape[-1]   # GPT-2 stores [in, out]
-    gain = 6 if "gate.weight" in name else 1.5
+    gain = 6 if "gate.weight" in name or "router" in name else 1.5
     return u * np.float32(gain / fan_in ** 0.5)
 
 
@@ -66,9 +67,15 @@ def write_safetensors(path, tensors, dtype):
         file.writelines(blobs)
 
 
+def expand(name):
+    """`experts.{3}.up` is experts.0.up, experts.1.up, experts.2.up."""
+    many = re.search(r"\{(\d+)\}", name)
+    return [name.replace(many[0], str(i)) for i in range(int(many[1]))] if many else [name]
+
+
 def read_tensors(path):
     lines = open(path).read().split("\n")
-    rows = [line.split(" ") for line in lines[1:] if line]
+    rows = [(name, shape) for line in lines[1:] if line for pattern, shape in [line.split(" ")] for name in expand(pattern)]
     return lines[0], [(name, [int(n) for n in shape.split(",")]) for name, shape in rows]   # the first line is the element type
 
 

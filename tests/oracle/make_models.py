@@ -9,6 +9,7 @@ a prime vocabulary, three layers, windows shorter than the sequences. config.jso
 """
 import json
 import os
+import re
 import sys
 import tempfile
 
@@ -72,6 +73,40 @@ MODELS = {  # name: (architecture, element type, config)
         n_shared_experts=2, num_experts_per_tok=2, moe_intermediate_size=56, first_k_dense_replace=1, norm_topk_prob=False,
         scoring_func="softmax", topk_method="greedy", routed_scaling_factor=1.0, n_group=1, topk_group=1, aux_loss_alpha=0.001,
         seq_aux=True)),
+    "deepseek-v3": ("DeepseekV3ForCausalLM", "BF16", dict(   # its published router: 256 experts in 8 groups, 4 kept, 8 chosen
+        model_type="deepseek_v3", **{**BASE, "num_hidden_layers": 2}, hidden_size=90, num_attention_heads=3, num_key_value_heads=3,
+        intermediate_size=104, hidden_act="silu", rms_norm_eps=1e-6, rope_theta=100.0, rope_scaling=YARN, tie_word_embeddings=False,
+        attention_bias=False, q_lora_rank=48, kv_lora_rank=40, qk_rope_head_dim=16, qk_nope_head_dim=24, v_head_dim=20,
+        n_routed_experts=256, n_shared_experts=1, num_experts_per_tok=8, moe_intermediate_size=24, first_k_dense_replace=1,
+        moe_layer_freq=1, norm_topk_prob=True, scoring_func="sigmoid", topk_method="noaux_tc", routed_scaling_factor=2.5, n_group=8,
+        topk_group=4, num_nextn_predict_layers=0, ep_size=1)),
+    "deepseek-v2-groups": ("DeepseekV2ForCausalLM", "F32", dict(
+        model_type="deepseek_v2", **{**BASE, "num_hidden_layers": 2}, hidden_size=90, num_attention_heads=3, num_key_value_heads=3,
+        intermediate_size=104, hidden_act="silu", rms_norm_eps=1e-6, rope_theta=100.0, rope_scaling=None, tie_word_embeddings=False,
+        attention_bias=False, q_lora_rank=48, kv_lora_rank=40, qk_rope_head_dim=16, qk_nope_head_dim=24, v_head_dim=20,
+        n_routed_experts=12, n_shared_experts=1, num_experts_per_tok=3, moe_intermediate_size=40, first_k_dense_replace=0,
+        norm_topk_prob=False, scoring_func="softmax", topk_method="group_limited_greedy", routed_scaling_factor=16.0, n_group=4,
+        topk_group=2)),
+    "qwen3-moe-128": ("Qwen3MoeForCausalLM", "BF16", dict(   # its published router: the best 8 of 128
+        model_type="qwen3_moe", **{**BASE, "num_hidden_layers": 1}, hidden_size=72, num_attention_heads=2, num_key_value_heads=1, head_dim=40,
+        intermediate_size=104, hidden_act="silu", rms_norm_eps=1e-6, rope_theta=1e6, rope_scaling=None, tie_word_embeddings=True,
+        attention_bias=False, num_experts=128, num_experts_per_tok=8, moe_intermediate_size=24, norm_topk_prob=True, decoder_sparse_step=1,
+        mlp_only_layers=[], use_sliding_window=False, sliding_window=None, max_window_layers=3)),
+    "qwen2-moe": ("Qwen2MoeForCausalLM", "BF16", dict(   # one of two experts
+        model_type="qwen2_moe", **BASE, hidden_size=120, num_attention_heads=3, num_key_value_heads=1, intermediate_size=136,
+        moe_intermediate_size=56, shared_expert_intermediate_size=72, hidden_act="silu", rms_norm_eps=1e-6, rope_theta=1e6,
+        tie_word_embeddings=False, num_experts=2, num_experts_per_tok=1, norm_topk_prob=False, decoder_sparse_step=1,
+        use_sliding_window=False, sliding_window=32, max_window_layers=3)),
+    "olmoe": ("OlmoeForCausalLM", "F32", dict(   # all of three experts
+        model_type="olmoe", **BASE, hidden_size=120, num_attention_heads=3, num_key_value_heads=3, intermediate_size=56, hidden_act="silu",
+        rms_norm_eps=1e-5, rope_theta=1e4, rope_scaling=None, tie_word_embeddings=False, attention_bias=False, num_experts=3,
+        num_experts_per_tok=3, norm_topk_prob=False, clip_qkv=1.5, pad_token_id=1)),
+    "gpt-oss": ("GptOssForCausalLM", "BF16", dict(
+        model_type="gpt_oss", **BASE, hidden_size=88, num_attention_heads=4, num_key_value_heads=2, head_dim=40, intermediate_size=52,
+        hidden_act="silu", rms_norm_eps=1e-5, rope_theta=15e4, tie_word_embeddings=False, attention_bias=True, num_local_experts=6,
+        num_experts_per_tok=3, experts_per_token=3, sliding_window=7, initial_context_length=32, swiglu_limit=1.0, pad_token_id=0,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+        rope_scaling=dict(rope_type="yarn", factor=4.0, beta_fast=32.0, beta_slow=1.0, truncate=False, original_max_position_embeddings=32))),
 }
 NEW_FORM = {"llama3-v5": "llama3", "gemma3-v5": "gemma3"}   # the same models, config.json as transformers 5 writes it
 
@@ -89,6 +124,17 @@ def tensor_list(transformers, architecture, config):
         getattr(transformers, architecture)(config).save_pretrained(folder)
         with safe_open(os.path.join(folder, "model.safetensors"), "np") as file:
             return [(name, file.get_slice(name).get_shape()) for name in sorted(file.keys())]
+
+
+def fold(lines):
+    """Many experts' tensors in one line."""
+    counts = {}
+    for line in lines:
+        pattern = re.sub(r"\.experts\.\d+\.", ".experts.{}.", line)
+        counts[pattern] = counts.get(pattern, 0) + 1
+    if max(counts.values()) < 16:
+        return lines
+    return [pattern.replace("{}", f"{{{count}}}") for pattern, count in counts.items()]
 
 
 def make_gguf(root, name):
@@ -122,7 +168,7 @@ def make(root, name):
     if name in NEW_FORM:
         config.architectures = [architecture]
         config.save_pretrained(fixture)
-    lines = [f"{tensor} {','.join(map(str, shape))}" for tensor, shape in tensor_list(transformers, architecture, config)]
+    lines = fold([f"{tensor} {','.join(map(str, shape))}" for tensor, shape in tensor_list(transformers, architecture, config)])
     open(os.path.join(fixture, "tensors"), "w").write("\n".join([dtype] + lines) + "\n")
     with tempfile.TemporaryDirectory() as folder:
         generate(fixture, folder)
