@@ -20,12 +20,14 @@ typedef struct {
 // Parses, type-checks and looks every parameter up. Reports every mistake. NULL when there was one.
 Model *model_load(Arena *arena, const char *path, Diags *diags);
 Model *model_load_text(Arena *arena, const char *path, const char *yaml, size_t length, Diags *diags);   // path: for messages and relative files
+Model *model_load_declared(Arena *arena, const char *path, Diags *diags);   // no weight file is opened: every tensor is there, as bf16, as it is declared
 void model_close(Model *model);
 
 // Weight files. Every tensor's bytes are checked to lie in the file. NULL with errors in diags.
 Provider *gguf_open(const char *path, Diags *diags);
 Provider *safetensors_open(const char *path, Diags *diags);          // a .safetensors file or a shard index (.json)
 Provider *weights_open(const char *const *paths, int count, Diags *diags);   // by content; several files together
+Provider *weights_declared(void);                                    // no files: tensors are as a model declares them
 
 // GGUF metadata (for import and tokenizers). A value of a wrong kind reads as absent.
 typedef struct Gguf Gguf;

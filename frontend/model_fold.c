@@ -176,6 +176,13 @@ Datum fold_node(Frame *frame, OpId op, const Datum *operands, int count, const A
 
 // ---- computing ----------------------------------------------------------------------------------------------------
 
+// Of numbers that are not there yet (weights_declared) the result is not there either: a type with a name.
+static Weight *compute_type(const Source *source, Arena *arena) {
+    Weight *result = arena_copy(arena, &source->view, sizeof source->view);
+    result->tensor = result->name;
+    return result;
+}
+
 // The source's numbers: a weight that lives as long as `arena`. NULL with an error.
 static const Weight *compute(Frame *frame, Source *source, Arena *arena) {
     if (source->made) return source->made;
@@ -184,18 +191,22 @@ static const Weight *compute(Frame *frame, Source *source, Arena *arena) {
     Func *func = fold_func(scratch, source->op, source->operands, source->operand_count, source->attrs, source->attr_count, source->at,
                            frame->diags);
     Weight *result = NULL;
+    bool unknown = false;
     Weight ***bound = ARENA_ARRAY(scratch, Weight **, source->operand_count);
     for (int i = 0, params = 0; func && i < source->operand_count; i++) {
         if (source->operands[i].kind != DATUM_SLOT) continue;
         bound[params] = ARENA_ARRAY(scratch, Weight *, 1);
         bound[params][0] = (Weight *)compute(frame, source->operands[i].slot->sources[0], scratch);
-        if (!bound[params++][0]) func = NULL;
+        const Weight *operand = bound[params++][0];
+        if (!operand) func = NULL;
+        else if (!operand->bytes && !operand->data) unknown = true;
     }
     Tensor *tensors = ARENA_ARRAY(scratch, Tensor, MOST_RESULTS);
     int32_t first[1] = {0};
     Step step = {.first = first};
     uint64_t bytes = 0;
-    if (func && type_bytes(&source->view.type, &bytes) &&
+    if (func && unknown) result = compute_type(source, arena);
+    else if (func && type_bytes(&source->view.type, &bytes) &&
         interp_func(func, NULL, &step, NULL, (Weight *const *const *)bound, tensors, scratch, frame->diags)) {
         result = arena_copy(arena, &source->view, sizeof source->view);
         result->data = arena_copy(arena, tensors[source->result].data, bytes);

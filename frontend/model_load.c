@@ -345,10 +345,11 @@ Model *model_load_text(Arena *arena, const char *path, const char *yaml, size_t 
     return model_build(arena, path, yaml, length, NULL, diags);
 }
 
-Model *model_load(Arena *arena, const char *path, Diags *diags) {
+static Model *load_file(Arena *arena, const char *path, Provider *given, Diags *diags) {
     FILE *file = fopen(path, "rb");
     if (!file) {
         diag_error(diags, FILE_LOC(path), "the model cannot be opened: %m");
+        if (given) given->close(given);
         return NULL;
     }
     Text text = {0};
@@ -358,11 +359,16 @@ Model *model_load(Arena *arena, const char *path, Diags *diags) {
     bool failed = ferror(file);
     fclose(file);
     Model *model = NULL;
+    if (failed && given) given->close(given);
     if (failed) diag_error(diags, FILE_LOC(path), "the model cannot be read: %m");
-    else model = model_load_text(arena, path, text.data ? text.data : "", text.length, diags);
+    else model = model_build(arena, path, text.data ? text.data : "", text.length, given, diags);
     text_free(&text);
     return model;
 }
+
+Model *model_load(Arena *arena, const char *path, Diags *diags) { return load_file(arena, path, NULL, diags); }
+
+Model *model_load_declared(Arena *arena, const char *path, Diags *diags) { return load_file(arena, path, weights_declared(), diags); }
 
 void model_close(Model *model) {
     if (model && model->weights && model->weights->close) model->weights->close(model->weights);

@@ -266,6 +266,25 @@ static Slot *stand_in(Lookup *lookup, const char *name, Type type) {
     return slot_for(lookup->frame->lower, lookup->param->name, name, source_for(lookup->frame->lower, &source));
 }
 
+// Where there are no files: the least tensor from which the parameter can be cut.
+static const TensorInfo *declare_tensor(Lookup *lookup, const char *name, const Type *declared) {
+    Provider *provider = lookup->frame->lower->provider;
+    const Param *param = lookup->param;
+    Type type = *declared;
+    type.dtype = DT_BF16;
+    Constant transpose = param->transpose ? field_constant(lookup, param->transpose) : constant_bool(false);
+    if (constant_true(&transpose) && type.rank >= 2) {
+        type.dims[type.rank - 1] = declared->dims[type.rank - 2];
+        type.dims[type.rank - 2] = declared->dims[type.rank - 1];
+    }
+    if (param->rows_count) type.dims[0] = field_integer(lookup, param->rows[1], "the end of the rows", 1);
+    if (param->index && type.rank < MAX_RANK) {
+        memmove(type.dims + 1, type.dims, sizeof *type.dims * (size_t)type.rank++);
+        type.dims[0] = field_integer(lookup, param->index, "index", 0) + 1;
+    }
+    return lookup->bad ? NULL : provider->declare(provider, name, &type);
+}
+
 static Datum find_weight(Lookup *lookup) {
     Frame *frame = lookup->frame;
     Param *param = lookup->param;
@@ -277,7 +296,9 @@ static Datum find_weight(Lookup *lookup) {
         return datum_poison;
     }
     if (!declared_shape(lookup, &declared) || !name) return datum_poison;
-    const TensorInfo *tensor = find_tensor(lookup, name);
+    bool undeclared = frame->lower->provider && frame->lower->provider->declare && !param->otherwise;
+    const TensorInfo *tensor = undeclared ? declare_tensor(lookup, name, &declared) : find_tensor(lookup, name);
+    if (undeclared && lookup->bad) return datum_poison;
     if (!tensor && param->otherwise && frame->lower->provider) {
         if (strcmp(param->otherwise, "none") == 0) return datum_constant((Constant){.kind = CONSTANT_NONE});
         for (int i = 0; i < frame->block->param_count; i++)

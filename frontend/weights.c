@@ -4,6 +4,7 @@
 // check that every tensor's bytes lie inside its file before they add it; here names are sorted for look-up and a name that comes twice is
 // refused, in one file or in several.
 #include "frontend/files.h"
+#include "frontend/model.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -142,6 +143,51 @@ Provider *weight_files_finish(WeightFiles *files, int errors_before, Diags *diag
         return &files->provider;
     close_files(&files->provider);
     return NULL;
+}
+
+// ---- no files -----------------------------------------------------------------------------------------------------
+
+// Tensors as a model declares them: the counterpart of files for a model whose weights are not there.
+typedef struct {
+    Provider provider;   // first: a Provider is its Declared
+    Arena *arena;
+    Table *places;       // name → its number + 1
+    TensorInfo *tensors; int count, capacity;
+} Declared;
+
+static const TensorInfo *find_declared(Provider *provider, const char *name) {
+    Declared *declared = (Declared *)provider;
+    size_t place = (size_t)table_get(declared->places, name);
+    return place ? &declared->tensors[place - 1] : NULL;
+}
+
+static const TensorInfo *declare(Provider *provider, const char *name, const Type *type) {
+    Declared *declared = (Declared *)provider;
+    size_t place = (size_t)table_get(declared->places, name);
+    if (!place) {
+        ARENA_PUSH(declared->arena, declared->tensors, declared->count, declared->capacity) =
+            (TensorInfo){.name = arena_strdup(declared->arena, name), .type = *type};
+        place = (size_t)declared->count;
+        table_set(declared->places, name, (void *)place);
+        provider->tensors = declared->tensors;
+        provider->count = declared->count;
+    }
+    TensorInfo *tensor = &declared->tensors[place - 1];
+    for (int i = 0; i < type->rank && type->rank == tensor->type.rank; i++)
+        if (tensor->type.dims[i] < type->dims[i]) tensor->type.dims[i] = type->dims[i];
+    return tensor;
+}
+
+static void close_declared(Provider *provider) {
+    Arena *arena = ((Declared *)provider)->arena;
+    arena_free(arena);
+}
+
+Provider *weights_declared(void) {
+    Arena *arena = arena_new();
+    Declared *declared = ARENA_NEW(arena, Declared);
+    *declared = (Declared){.provider = {.find = find_declared, .declare = declare, .close = close_declared}, .arena = arena, .places = table_new(arena)};
+    return &declared->provider;
 }
 
 // ---- opening ------------------------------------------------------------------------------------------------------

@@ -15,7 +15,9 @@ typedef struct Provider Provider;
 struct Provider {
     const TensorInfo *(*find)(Provider *provider, const char *name);   // NULL when there is none
     int count;
-    const TensorInfo *tensors;             // sorted by name
+    const TensorInfo *tensors;             // sorted by name; of declared ones, in the order in which they were
+    // NULL, or: there are no files, and a tensor is what its users say. It grows to hold a type of the same rank; it has no bytes.
+    const TensorInfo *(*declare)(Provider *provider, const char *name, const Type *type);
     void (*close)(Provider *provider);
 };
 #endif
