@@ -10,6 +10,7 @@
 // minimum and groups: symmetric ones double the error; the tables at both ends have six, and so do keys and values that heads share.
 #include "passes/recipe.h"
 #include "ir/dequant.h"
+#include "passes/routers.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -225,20 +226,6 @@ static bool takes_codes(const Recipe *recipe, const Class *class, const Node *li
     return row_code_bits(as) > 0;
 }
 
-// Which nodes lead, through softmax and the like, to the choice of experts? A router's product stays as exact as the model has it.
-static bool *find_routers(const Func *func, const Uses *uses, Arena *scratch) {
-    bool *routes = ARENA_ARRAY(scratch, bool, func->node_count);
-    for (int i = func->node_count - 1; i >= 0; i--) {
-        const Node *node = func->nodes[i];
-        bool through = routes[i] && (node->op == OP_SOFTMAX || op_is(node, ELEMENTWISE | SHAPE));
-        for (int k = 0; (through || node->op == OP_TOP_K) && k < node->operand_count; k++) {
-            int producer = uses_producer(uses, node->operands[k]);
-            if (producer >= 0) routes[producer] = true;
-        }
-    }
-    return routes;
-}
-
 static void note_use(Classes *classes, const Node *node, int operand, bool router) {
     const Value *value = node->operands[operand];
     if (!value || !value_is_weight(value) || node_calls(node)) return;
@@ -311,12 +298,11 @@ void classes_find(Classes *classes, const Module *module, const Recipe *recipe, 
     *classes = (Classes){.module = module, .recipe = recipe, .scratch = scratch, .bindings = bindings_new(module, scratch)};
     classes->classes = ARENA_ARRAY(scratch, Class, bindings_limit(classes->bindings));
     choose_bits(classes);
+    const Routers *routers = routers_find(module, scratch);
     for (int f = 0; f < module->func_count; f++) {
         const Func *func = module->funcs[f];
-        const Uses *uses = uses_new(func, scratch);
-        const bool *routes = find_routers(func, uses, scratch);
         for (int i = 0; i < func->node_count; i++)
-            for (int k = 0; k < func->nodes[i]->operand_count; k++) note_use(classes, func->nodes[i], k, routes[i]);
+            for (int k = 0; k < func->nodes[i]->operand_count; k++) note_use(classes, func->nodes[i], k, routers_has(routers, func->nodes[i]));
     }
 }
 
