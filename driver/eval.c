@@ -3,9 +3,10 @@
 // Teacher-forced: the text is cut into windows of the context; each window is one sequence, begun with the model's own begin token if it
 // has one, and every token of the text is scored by the logits before it (the first of a window only after a begin token). Perplexity is
 // exp of the mean negative log likelihood. Against another model, the base, both see the same ids: KL(base ‖ model) is the mean over
-// positions of Σ p·(log p − log q), and top-1 agreement how often the likeliest token is the same.
-#include "driver/build.h"
-#include "runtime/engine.h"
+// positions of Σ p·(log p − log q), and top-1 agreement how often the likeliest token is the same. Either may be a compiled program (side.c). The two
+// take turns, some rows at a time, so that what is held of the base's logits is a few rows, however wide they are. --accept makes the figures a verdict.
+#include "driver/accept.h"
+#include "driver/side.h"
 
 #include <ctype.h>
 #include <math.h>
@@ -20,13 +21,9 @@ typedef struct {
     bool json;
     const char *task; // next-word, last-word or NULL
     bool last_word;
+    Accept accept;
 } Eval;
 
-typedef struct {
-    Program program;
-    tn_engine *engine;
-    const char *path;
-} Side;
 typedef struct {
     int *ids, count;
 } Ids;
@@ -36,28 +33,6 @@ typedef struct {
     double log_likelihood, base_log_likelihood, divergence, worst;
     int64_t words, right, base_right, lost, won; // of --task; lost: only the base was right
 } Score;
-
-// ---- two models -----------------------------------------------------------------------------------------------------------
-
-static int side_open(Side *side, const char *path, const BuildOptions *build, const Eval *eval, Diags *diags) {
-    int code;
-    side->path = path;
-    if (!program_open(&side->program, path, build, &code, diags)) return code;
-    tn_failure failure = {0};
-    tn_open_options options = {.threads = eval->threads, .context = eval->context, .weights = tn_blob_file(side->program.blob)};
-    side->engine = tn_open_blob(&side->program.program, side->program.blob, &options, &failure);
-    if (side->engine && side->program.program.out_kind == TN_PER_ROW) return EXIT_DONE;
-    if (side->engine)
-        diag_error(diags, FILE_LOC(path), "is not a language model: it has no next token to score");
-    else
-        diag_error(diags, FILE_LOC(path), "%s", failure.text);
-    return side->engine ? EXIT_INPUT : failure.code;
-}
-
-static void side_close(Side *side) {
-    tn_close(side->engine);
-    program_close(&side->program);
-}
 
 // ---- scoring --------------------------------------------------------------------------------------------------------------
 
@@ -101,22 +76,6 @@ static Top score_row(Score *score, const float *row, const float *base, int widt
     return (Top){q.top, p.top};
 }
 
-// The logits of every row of a window, through one engine. `take` sees them in order of position.
-static bool run_window(Side *side, const int *ids, int count, void (*take)(void *, int position, const float *row), void *to,
-                       Diags *diags) {
-    tn_failure failure = {0};
-    int sequence = tn_sequence_new(side->engine, &failure);
-    bool done = sequence >= 0 && tn_add(side->engine, sequence, ids, count, TN_WANT_ALL, &failure) == 0;
-    while (done && tn_pending(side->engine) > 0) {
-        int rows = tn_run(side->engine, &failure);
-        done = rows >= 0;
-        for (int i = 0; i < rows; i++) take(to, tn_rows(side->engine)[i].position, tn_rows(side->engine)[i].values);
-    }
-    if (sequence >= 0) tn_sequence_free(side->engine, sequence);
-    if (!done) diag_error(diags, FILE_LOC(side->path), "%s", failure.text);
-    return done;
-}
-
 // A word of --task on its way; pending: it ended, and is waited for what follows.
 typedef struct {
     bool open, pending, right, base_right;
@@ -126,7 +85,9 @@ typedef struct {
     Score *score;
     int *ids;
     int count, prefix, width;
-    float *base;
+    int at;                // position of the row that comes next
+    float *base; int rows; // the base's logits of the rows in work, and how many of them there is room for
+    int first;             // position of the first of them
     bool store;
     Word word;
     Side *side;
@@ -148,21 +109,25 @@ static void word_end(Window *window) {
     *word = (Word){0};
 }
 
-// The text that a token adds behind the one before it: alone, some tokenizers would take its blank away.
-static const char *added_text(const Window *window, int position, char *room, size_t size) {
-    char alone[256];
+// The text that a token adds behind the one before it: alone, some tokenizers would take its blank away. Freed by the caller; *text lies in it.
+static char *added_text(const Window *window, int position, const char **text) {
+    const Tokenizer *tokenizer = window->side->tokenizer;
     const int *ids = window->ids + position;
-    size_t before = position ? tn_decode(window->side->engine, ids - 1, 1, 0, alone, sizeof alone) : 0;
-    size_t whole = position ? tn_decode(window->side->engine, ids - 1, 2, 0, room, size) : tn_decode(window->side->engine, ids, 1, 0, room, size);
-    return before <= whole && before < size ? room + before : "";
+    size_t before = 0, whole = 0;
+    char *alone = position ? tokenizer_decode(tokenizer, ids - 1, 1, 0, &before) : NULL;
+    char *room = tokenizer_decode(tokenizer, position ? ids - 1 : ids, position ? 2 : 1, 0, &whole);
+    *text = room && before <= whole ? room + before : "";
+    free(alone);
+    return room;
 }
 
 // A word is right when each of its tokens is the likeliest. It begins behind a blank, with a letter or digit, and ends before what is none.
 static void word_token(Window *window, int position, Top top) {
-    char room[512];
-    const char *text = added_text(window, position, room, sizeof room);
+    const char *text;
+    char *room = added_text(window, position, &text);
     size_t blanks = strspn(text, " \t\r\n");
     bool letters = isalnum((unsigned char)text[blanks]) || (unsigned char)text[blanks] >= 0x80, line = memchr(text, '\n', blanks) != NULL;
+    free(room);
     Word *word = &window->word;
     if (word->pending && (line || blanks || letters)) { // --task last-word: only what a line break follows counts
         word->open = line;
@@ -179,22 +144,38 @@ static void word_token(Window *window, int position, Top top) {
     word->base_right &= top.base == window->ids[position];
 }
 
-static void take_row(void *to, int position, const float *row) {
+static void take_row(void *to, const float *row) {
     Window *window = to;
     size_t width = (size_t)window->width;
+    int position = window->at++;
+    float *base = window->base ? window->base + (size_t)(position - window->first) * width : NULL;
     if (window->store)
-        memcpy(window->base + (size_t)position * width, row, width * sizeof *row);
+        memcpy(base, row, width * sizeof *row);
     else if (position + 1 < window->count && position + 1 >= window->prefix) {
-        Top top = score_row(window->score, row, window->base ? window->base + (size_t)position * width : NULL, window->width,
-                            window->ids[position + 1]);
+        Top top = score_row(window->score, row, base, window->width, window->ids[position + 1]);
         if (window->tasked) word_token(window, position + 1, top);
     }
 }
 
+// Both models read the window, some rows of each in turn.
+static bool score_window(Window *window, Side *side, Side *base, Diags *diags) {
+    bool done = (!base || side_begin(base, window->ids, window->count, diags)) && side_begin(side, window->ids, window->count, diags);
+    for (int at = 0, rows; at < window->count && done; at += rows) {
+        rows = base && window->count - at > window->rows ? window->rows : window->count - at;
+        for (int turn = base ? 0 : 1; turn < 2 && done; turn++) {
+            window->first = window->at = at;
+            window->store = turn == 0;
+            done = side_rows(turn ? side : base, window->ids + at, rows, take_row, window, diags);
+        }
+    }
+    bool ended = side_end(side, diags);
+    return (!base || side_end(base, diags)) && ended && done;
+}
+
 // The tokens in a window: what both contexts hold, 512 unless --ctx says otherwise.
 static int window_size(const Eval *eval, const Side *side, const Side *base) {
-    int size = tn_context(side->engine);
-    if (base && tn_context(base->engine) < size) size = tn_context(base->engine);
+    int size = side->context;
+    if (base && base->context < size) size = base->context;
     return !eval->context && size > 512 ? 512 : size;
 }
 
@@ -208,10 +189,7 @@ static bool score_windows(Window *job, int size, Side *side, Side *base, const I
         job->count = job->prefix + length;
         if (job->count < 2) break;
         memcpy(job->ids + job->prefix, text->ids + at, (size_t)length * sizeof *job->ids);
-        job->store = true;
-        done = !base || run_window(base, job->ids, job->count, take_row, job, diags);
-        job->store = false;
-        done = done && run_window(side, job->ids, job->count, take_row, job, diags);
+        done = score_window(job, side, base, diags);
         if (job->last_word) job->word = (Word){0};
         else word_end(job);
         job->score->windows++;
@@ -221,15 +199,29 @@ static bool score_windows(Window *job, int size, Side *side, Side *base, const I
     return done;
 }
 
+// The tokens that the model wants before every text.
+static int begin_of(const Side *side, int *ids, int room) {
+    char why[256];
+    int32_t *all = NULL;
+    int count = 0;
+    if (!side->tokenizer || !tokenizer_encode(side->tokenizer, "", 0, TOKENIZER_SPECIALS | TOKENIZER_PARSE, &all, &count, why, sizeof why)) return 0;
+    bool fits = count < room;
+    for (int i = 0; i < count && fits; i++) ids[i] = all[i];
+    free(all);
+    return fits ? count : 0;
+}
+
+enum { MOST_LOGITS = 16 << 20 }; // of the base at a time
+
 static bool score_text(const Eval *eval, Side *side, Side *base, const Ids *text, Score *score, Diags *diags) {
-    int size = window_size(eval, side, base), width = tn_width(side->engine);
-    tn_failure failure = {0};
+    int size = window_size(eval, side, base), width = side->width;
     Window job = {.score = score, .width = width, .side = side, .tasked = eval->task != NULL, .last_word = eval->last_word, .ids = calloc((size_t)size + 1, sizeof *job.ids)};
-    job.base = base ? malloc((size_t)size * (size_t)width * sizeof *job.base) : NULL;
+    job.rows = MOST_LOGITS / width > 1 ? MOST_LOGITS / width : 1;
+    if (job.rows > size) job.rows = size;
+    job.base = base ? malloc((size_t)job.rows * (size_t)width * sizeof *job.base) : NULL;
     bool done = job.ids && (job.base || !base);
-    if (!done) diag_error(diags, NOWHERE, "no memory for the logits of %d tokens", size);
-    int prefix = done ? tn_encode(side->engine, "", 0, 1, job.ids, size, &failure) : 0;
-    job.prefix = prefix > 0 && prefix < size / 2 ? prefix : 0;
+    if (!done) diag_error(diags, NOWHERE, "no memory for the logits of %d tokens", job.rows);
+    if (done) job.prefix = begin_of(side, job.ids, size / 2);
     done = done && score_windows(&job, size, side, base, text, diags);
     free(job.base);
     free(job.ids);
@@ -238,18 +230,41 @@ static bool score_text(const Eval *eval, Side *side, Side *base, const Ids *text
 
 // ---- the command ----------------------------------------------------------------------------------------------------------
 
-static bool encode(const Eval *eval, const Side *side, const Text *text, Ids *ids, Diags *diags) {
-    tn_failure failure = {0};
-    ids->count = tn_encode(side->engine, text->data, text->length, 0, NULL, 0, &failure);
-    ids->ids = ids->count > 0 ? malloc((size_t)ids->count * sizeof *ids->ids) : NULL;
-    if (!ids->ids) {
-        diag_error(diags, FILE_LOC(ids->count < 0 ? side->path : eval->text), "%s",
-                   ids->count < 0 ? failure.text : "the text has no tokens");
+static bool encode_by(const Side *side, const Text *text, Ids *ids, Diags *diags) {
+    char why[256] = "it has no tokenizer";
+    bool done = side->tokenizer && tokenizer_encode(side->tokenizer, text->data, text->length, 0, &ids->ids, &ids->count, why, sizeof why);
+    if (!done) diag_error(diags, FILE_LOC(side->path), "%s", why);
+    return done;
+}
+
+// Two models can be compared when they read the text as the same tokens, out of as many.
+static bool same_tokens(const Side *side, const Side *base, const Text *text, const Ids *ids, Diags *diags) {
+    if (base->width != side->width) {
+        diag_error(diags, FILE_LOC(base->path), "has %d logits a token, but %s has %d: they cannot be compared", base->width, side->path, side->width);
         return false;
     }
-    tn_encode(side->engine, text->data, text->length, 0, ids->ids, ids->count, &failure);
+    Ids other = {0};
+    int begin[2][64], counts[2] = {begin_of(side, begin[0], 64), begin_of(base, begin[1], 64)};
+    if (!base->tokenizer) return true;   // it takes the other's
+    if (!encode_by(base, text, &other, diags)) return false;
+    int most = ids->count < other.count ? ids->count : other.count, at = 0;
+    while (at < most && ids->ids[at] == other.ids[at]) at++;
+    bool same = ids->count == other.count && at == most;
+    if (!same)
+        diag_error(diags, FILE_LOC(base->path), "reads the text as other tokens than %s does (the first that differs is token %d): they cannot be compared",
+                   side->path, at + 1);
+    else if (counts[0] != counts[1] || memcmp(begin[0], begin[1], sizeof **begin * (size_t)counts[0]) != 0) {
+        diag_error(diags, FILE_LOC(base->path), "begins a text with other tokens than %s does: they cannot be compared", side->path);
+        same = false;
+    }
+    free(other.ids);
+    return same;
+}
+
+static bool encode(const Eval *eval, const Side *side, const Side *base, const Text *text, Ids *ids, Diags *diags) {
+    if (!encode_by(side, text, ids, diags) || (base && !same_tokens(side, base, text, ids, diags))) return false;
     if (eval->limit && ids->count > eval->limit) ids->count = eval->limit;
-    if (ids->count < 2) diag_error(diags, FILE_LOC(eval->text), "is too short to score: it has %d token", ids->count);
+    if (ids->count < 2) diag_error(diags, FILE_LOC(eval->text), "is too short to score: it has %d token%s", ids->count, ids->count == 1 ? "" : "s");
     return ids->count >= 2;
 }
 
@@ -282,14 +297,28 @@ static void report_task(const Eval *eval, const Score *score, Text *out) {
                     100 * (double)score->base_right / n, 100 * kept.kept, 100 * kept.low, 100 * kept.high, (long long)score->lost, (long long)score->won);
 }
 
-static void report(const Eval *eval, const Side *side, const Score *score, double seconds) {
+// Whether all that --accept asks for was reached.
+static bool report_accept(const Eval *eval, const Score *score, Text *out) {
+    double n = (double)score->tokens;
+    if (!accept_any(&eval->accept)) return true;
+    double measured[ACCEPT_COUNT] = {[ACCEPT_KL] = score->divergence / n,
+                                     [ACCEPT_KL_MAX] = score->worst,
+                                     [ACCEPT_TOP1] = (double)score->agree / n,
+                                     [ACCEPT_PPL] = exp((score->base_log_likelihood - score->log_likelihood) / n),
+                                     [ACCEPT_KEPT] = kept_of(score).kept};
+    return accept_report(&eval->accept, measured, eval->json, out);
+}
+
+// The exit code.
+static int report(const Eval *eval, const Side *side, const Score *score, double seconds) {
     Text out = {0};
+    bool kept;
     double n = (double)score->tokens, perplexity = exp(-score->log_likelihood / n);
     if (eval->json) {
         text_puts(&out, "{\"model\": ");
         json_text(&out, eval->model);
         text_puts(&out, ", \"target\": ");
-        json_text(&out, side->program.program.target);
+        json_text(&out, side->target);
         text_printf(&out, ", \"tokens\": %lld, \"windows\": %lld, \"perplexity\": %.9g, \"nll\": %.9g", (long long)score->tokens,
                     (long long)score->windows, perplexity, -score->log_likelihood / n);
         if (eval->against) {
@@ -299,6 +328,7 @@ static void report(const Eval *eval, const Side *side, const Score *score, doubl
                         exp(-score->base_log_likelihood / n), score->divergence / n, score->worst, (double)score->agree / n);
         }
         report_task(eval, score, &out);
+        kept = report_accept(eval, score, &out);
         text_printf(&out, ", \"seconds\": %.3f}\n", seconds);
     } else {
         text_printf(&out, "tokens       %lld in %lld windows, %.1f tok/s\nperplexity   %.4f\n", (long long)score->tokens,
@@ -308,9 +338,11 @@ static void report(const Eval *eval, const Side *side, const Score *score, doubl
                         exp(-score->base_log_likelihood / n), eval->against, score->divergence / n, score->worst,
                         100.0 * (double)score->agree / n);
         report_task(eval, score, &out);
+        kept = report_accept(eval, score, &out);
     }
-    print_out(&out);
+    int code = print_out(&out);
     text_free(&out);
+    return code != EXIT_DONE ? code : kept ? EXIT_DONE : EXIT_INPUT;
 }
 
 static int evaluate(const Eval *eval, Side *side, Side *base, Diags *diags) {
@@ -319,18 +351,29 @@ static int evaluate(const Eval *eval, Side *side, Side *base, Diags *diags) {
     Ids ids = {0};
     int code = EXIT_INPUT;
     double began = seconds_now();
-    if (read_text(eval->text, &text, diags) && encode(eval, side, &text, &ids, diags)) {
-        if (base && tn_width(base->engine) != tn_width(side->engine))
-            diag_error(diags, FILE_LOC(eval->against), "has %d logits a token, but %s has %d: they cannot be compared",
-                       tn_width(base->engine), eval->model, tn_width(side->engine));
-        else if (score_text(eval, side, base, &ids, &score, diags)) {
-            report(eval, side, &score, seconds_now() - began);
-            code = EXIT_DONE;
-        }
-    }
+    if (read_text(eval->text, &text, diags) && encode(eval, side, base, &text, &ids, diags) && score_text(eval, side, base, &ids, &score, diags))
+        code = report(eval, side, &score, seconds_now() - began);
     free(ids.ids);
     text_free(&text);
     return code;
+}
+
+// The base is built for the same target by the same passes; what else was asked for is the model's, and is what the comparison is about. Its cache is in
+// float32, so that what --kv costs is seen too.
+static int base_options(const Command *command, Eval *eval, bool reference, const char *quantize, const char *profile) {
+    const BuildOptions *build = &eval->build;
+    build_options_init(&eval->base);
+    Options options = {.command = command, .argument_room = 1};
+    build_options_add(&options, &eval->base);
+    eval->base.target = build->target, eval->base.passes = build->passes, eval->base.skip = build->skip, eval->base.timing = build->timing;
+    eval->base.no_fusion = build->no_fusion, eval->base.no_tuning = build->no_tuning;
+    eval->base.cache_size = build->cache_size, eval->base.no_cache = build->no_cache;
+    eval->base.reference = reference;
+    eval->base.profile = profile;
+    int code = profile ? profile_apply(&options) : -1;
+    if (!profile) eval->base.kv = "f32";
+    if (quantize) eval->base.quantize = quantize;
+    return code >= 0 ? code : build_options_check(command, &eval->base);
 }
 
 static int run(const Command *command, int argc, char **argv) {
@@ -338,16 +381,20 @@ static int run(const Command *command, int argc, char **argv) {
     build_options_init(&eval.build);
     Options options = {.command = command, .arguments = &eval.model, .argument_room = 1, .argument_least = 1};
     bool base_reference = false;
-    const char *base_quant = NULL;
+    const char *base_quant = NULL, *base_profile = NULL, *accept = NULL;
     option_add(&options, "--text", OPTION_TEXT, &eval.text, "FILE", "the text to score; - is standard input");
     option_add(&options, "--against", OPTION_TEXT, &eval.against, "MODEL2", "the base: KL divergence and top-1 agreement with it");
     option_add(&options, "--against-reference", OPTION_FLAG, &base_reference, NULL, "the base runs in the reference interpreter");
     option_add(&options, "--against-quant", OPTION_TEXT, &base_quant, "Q", "how the base's weights are stored");
+    option_add(&options, "--against-profile", OPTION_TEXT, &base_profile, "P", "the base is built as this profile says");
+    option_add(&options, "--accept", OPTION_TEXT, &accept, "LIST", "leave with 1 unless all is kept: kl=X, klmax=X and ppl=X at most, top1=X and kept=X at least");
     option_add(&options, "--task", OPTION_TEXT, &eval.task, "TASK", "next-word: every word of the text; last-word: the last of each line");
     option_add(&options, "--ctx", OPTION_COUNT, &eval.context, "N", "tokens of a window; default 512, or the model's context");
     option_add(&options, "--limit", OPTION_COUNT, &eval.limit, "N", "only the text's first N tokens");
     option_add(&options, "--threads", OPTION_COUNT, &eval.threads, "N", "threads; default: the CPUs this process may use");
+    int first = options.count;
     build_options_add(&options, &eval.build);
+    int last = options.count;
     cache_options_add(&options, &eval.build);
     reference_option_add(&options, &eval.build);
     option_add(&options, "--json", OPTION_FLAG, &eval.json, NULL, "one JSON object");
@@ -356,18 +403,20 @@ static int run(const Command *command, int argc, char **argv) {
     eval.last_word = eval.task && strcmp(eval.task, "last-word") == 0;
     if (eval.task && !eval.last_word && strcmp(eval.task, "next-word") != 0) return usage_error(command, "--task is next-word or last-word, not '%s'", eval.task);
     if (!eval.text) return usage_error(command, "--text FILE is missing");
-    if ((base_reference || base_quant) && !eval.against) eval.against = eval.model;
-    eval.base = eval.build;
-    eval.base.reference = base_reference;
-    eval.base.quantize = base_quant;
-    eval.base.group = eval.base.activation_group = eval.base.calibrate = eval.base.bits = eval.base.budget_bits = eval.base.budget_kl = NULL;
-    eval.base.kv = "f32";   // so that what --kv costs is seen too
-    eval.base.symmetric = false;
-    if ((code = build_options_check(command, &eval.base))) return code;
+    if ((code = accept_parse(command, accept, &eval.accept)) != EXIT_DONE) return code;
+    if ((base_reference || base_quant || base_profile) && !eval.against) eval.against = eval.model;
+    if (accept && !eval.against) return usage_error(command, "--accept compares with another model, and no --against MODEL2 is given");
+    if (eval.accept.wanted[ACCEPT_KEPT] && !eval.task) return usage_error(command, "--accept kept=X counts the words of --task, and none is given");
+    for (int i = first; i < last && side_is_program(eval.model); i++)
+        if (option_given(&options, options.options[i].name))
+            return usage_error(command, "%s is compiled already: %s is for models", eval.model, options.options[i].name);
+    if (eval.against && (base_reference || base_quant || base_profile) && side_is_program(eval.against))
+        return usage_error(command, "%s is compiled already: --against-reference, --against-quant and --against-profile are for models", eval.against);
+    if ((code = base_options(command, &eval, base_reference, base_quant, base_profile)) != EXIT_DONE) return code;
     Diags *diags = diags_new();
     Side side = {0}, base = {0};
-    code = side_open(&side, eval.model, &eval.build, &eval, diags);
-    if (code == EXIT_DONE && eval.against) code = side_open(&base, eval.against, &eval.base, &eval, diags);
+    code = side_open(&side, eval.model, &eval.build, eval.threads, eval.context, diags);
+    if (code == EXIT_DONE && eval.against) code = side_open(&base, eval.against, &eval.base, eval.threads, eval.context, diags);
     if (code == EXIT_DONE) code = evaluate(&eval, &side, eval.against ? &base : NULL, diags);
     side_close(&base);
     side_close(&side);
@@ -381,10 +430,11 @@ const Command eval_command = {
     "perplexity; KL divergence and top-1 agreement with another model",
     "Scores a text, teacher-forced, in windows of the context. With --against, both models see the same tokens: KL(base || model) in nats "
     "and how\n"
-    "often the likeliest token is the same; the base is MODEL2, its weights as stored unless --against-quant says otherwise. --task counts words of "
+    "often the likeliest token is the same; the base is MODEL2, its weights as stored unless --against-quant or\n--against-profile says otherwise. Either may be a program that tenon compiled. With --accept the exit code says whether the model is near enough. --task counts words of "
     "the\ntext as answers: right when each token of the word is the likeliest; and how much of the base's right answers is kept.",
     "  tenon eval smollm2.gguf --text book.txt --limit 4096\n"
     "  tenon eval smollm2.gguf --quant w8a8 --against smollm2.gguf --text book.txt\n      what quantizing costs\n"
+    "  tenon eval ./edge --against ./cloud --text book.txt --accept kl=0.05,top1=0.95\n      may the one program stand for the other?\n"
     "  tenon eval smollm2.gguf --against-reference --text book.txt --limit 512\n      compiled code against the reference interpreter\n",
     run,
 };

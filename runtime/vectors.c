@@ -68,7 +68,7 @@ static int vectors_run(Run *run, const RowPlan *plan, Npy *npy, float *values) {
 
 static int vectors_file(Run *run, const RowPlan *plan) {
     Npy npy;
-    if (tn_npy_open(&npy, run->options->logits, tn_width(run->engine), &run->failure))
+    if (tn_npy_open(&npy, run->options->logits, tn_width(run->engine), plan->rows, &run->failure))
         return -1;
     bool whole = !vectors_run(run, plan, &npy, NULL);
     return tn_npy_close(&npy, whole, &run->failure);
