@@ -10,6 +10,7 @@ typedef struct {
     Provider *weights;                 // stays open while the module's weights are read; closed by model_close
     const char *name;
     int64_t context;
+    int weights_count; const char **weights_paths;   // as the description names them, resolved against the yaml's folder
     const char *tokenizer_path;        // resolved against the yaml's folder; NULL: none
     int stop_count; const char **stops;
     // Templates with {text}; NULL when absent. `begin` is put once before a conversation; one with a system message has `system` instead.

@@ -108,6 +108,7 @@ typedef struct {
     int block_count; Block *blocks;
     Block main;
     Table *calls, *folds, *sources;   // sources by name
+    Table *same; int same_count;      // names of tensors that are others
     int turns, statements, depth, nested;   // nested: errors that belong to other statements than the current one
 } Lower;
 
@@ -148,6 +149,9 @@ Datum datum_value(Value *value);
 Datum datum_slot(Slot *slot);
 const char *datum_describe(Frame *frame, const Datum *datum);
 extern const Datum datum_poison;
+// model_same.c
+bool parse_same(Lower *lower, const Yaml *root);                      // false with errors
+const char *same_name(const Lower *lower, const char *name);          // the tensor that it is, perhaps itself; NULL: the names go round in a circle
 // model_param.c
 Datum param_datum(Frame *frame, int index);
 // The source that equals `like`, or a new one under that name or a variant of it.

@@ -255,9 +255,11 @@ static void open_weights(Load *load, Provider *given) {
     const Yaml *yaml = yaml_get(load->root, "weights");
     const char **files;
     int count = read_texts(load, yaml, "weights", 4096, &files);
+    for (int i = 0; i < count; i++) files[i] = beside(load, files[i]);
+    load->model->weights_count = count;
+    load->model->weights_paths = files;
     lower->provider = given;
     if (given || !yaml) return;
-    for (int i = 0; i < count; i++) files[i] = beside(load, files[i]);
     if (count) lower->provider = weights_open(files, count, lower->diags);
     else load_error(load, yaml->loc, "weights names no file");
     lower->provider_failed = !lower->provider;
@@ -266,7 +268,7 @@ static void open_weights(Load *load, Provider *given) {
 }
 
 static void read_head(Load *load) {
-    static const char *const known[] = {"tenon", "name", "config", "context", "weights", "tokenizer", "stop", "chat", "blocks", "model"};
+    static const char *const known[] = {"tenon", "name", "config", "context", "weights", "same", "tokenizer", "stop", "chat", "blocks", "model"};
     Lower *lower = load->lower;
     Model *model = load->model;
     const Yaml *match = yaml_get(load->root, "match");
@@ -305,6 +307,7 @@ static bool build(Load *load, Provider *given) {
         return false;
     }
     read_head(load);
+    if (!parse_same(lower, load->root)) load->good = false;
     if (!parse_blocks(lower, load->root)) load->good = false;
     read_inputs(load);
     open_weights(load, given);

@@ -294,6 +294,9 @@ static Datum find_weight(Lookup *lookup) {
     else if (strlen(name) > MOST_TENSOR_NAME) {
         lookup_error(lookup, param->pattern->loc, "a tensor's name has at most %d bytes", MOST_TENSOR_NAME);
         return datum_poison;
+    } else if (!(name = same_name(frame->lower, name))) {
+        lookup_error(lookup, param->pattern->loc, "same: what the tensor of '%s' equals goes round in a circle", param->name);
+        return datum_poison;
     }
     if (!declared_shape(lookup, &declared) || !name) return datum_poison;
     bool undeclared = frame->lower->provider && frame->lower->provider->declare && !param->otherwise;
