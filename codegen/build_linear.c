@@ -212,11 +212,12 @@ static void choose_schedule(Kernel *k, const Node *anchor, const Linear *l) {
     else k->tuned = k->book && k->book->find(k->book->from, &key, &k->schedule);
 }
 
-// Blocks of rows: few, since each reads all weights; but few panels make more of them, so that every thread gets its share. Matrix tiles want many rows.
+// Blocks of rows: few, since each reads all weights; but few panels make more of them, so that every thread gets its share. Matrix tiles want many rows,
+// and of experts there are several at a time.
 static const char *row_blocks(const Kernel *k, long long columns, const char *a) {
     enum { WANTED_TASKS = 32, LEAST_CODES = 24, LEAST_FLOATS = 48 };   // rows that are worth opening a panel for
     int rows = k->schedule.row_block, least = k->schedule_key.x_group < 0 ? LEAST_FLOATS : LEAST_CODES;
-    long long wanted = k->target->tile_i8 ? 1 : (WANTED_TASKS + columns - 1) / columns;
+    long long wanted = k->target->tile_i8 || k->expert ? 1 : (WANTED_TASKS + columns - 1) / columns;
     return wanted == 1 ? arena_printf(k->arena, "(%srows + %d) / %d", a, rows - 1, rows) : arena_printf(k->arena, "tn_row_blocks(%srows, %d, %d, %lld)", a, rows, least, wanted);
 }
 

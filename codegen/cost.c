@@ -68,7 +68,7 @@ static void mark_experts(Plan *plan, const Func *func, int experts, int chosen) 
             of = (int)node_int(node, "count");
             slots = (int)choice->dims[choice->rank - 1];
         }
-        callee->experts = of;
+        if (of > callee->experts) callee->experts = of;   // several mixtures may run one function
         callee->experts_chosen = slots;
         if (!callee->kernel) mark_experts(plan, callee->func, of, slots);
     }

@@ -120,6 +120,7 @@ typedef struct Kernel {
     unsigned f32_vectors;                            // bit v: calls product_f32_v<v>
     bool *rows_read;                                 // of each parameter: gathers rows of its panels
     const int *rotations;                            // of each node: a rope's angles in the arena, by number; -1: it has none there
+    bool expert;                                     // it runs for several experts at a time
     int largest;                                     // of this result, each panel's largest value goes where the step wants it; -1: of none
     int expr_count;
     unsigned kv_vectors[KV_PAIRS + 1];               // bit v: calls product_kv_…_v<v>: of caches in f32, f16, bf16, i8; of bf16 with bf16

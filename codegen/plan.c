@@ -100,6 +100,7 @@ static Kernel *kernel_new(const Plan *plan, const FuncPlan *f, const char *name,
     k->param_storage = f->storage;
     k->rotations = f->rotations;
     k->largest = f->largest;
+    k->expert = f->in_expert;
     k->rows_read = ARENA_ARRAY(plan->arena, bool, f->func->param_count);
     bool built = contains(f->func, OP_ATTEND) ? build_attend(k, diags) : projects(f->func) ? build_linear(k, diags) : build_rows(k, diags);
     return built && fits_stack(k, diags) ? k : NULL;

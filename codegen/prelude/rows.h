@@ -248,6 +248,45 @@ TN_NOINLINE void tn_launch(tn_worker *w, int id, void (*kernel)(const tn_args *,
             while ((n = tn_claim(w, owner, last - first, &from)) > 0) tn_timed(w, id, kernel, a, first + from, first + from + n);
     }
 }
+// The tasks of several calls of a kernel as one list, divided by what they cost. parts[c]: how many tasks lie before call c, and what they cost.
+typedef struct { long tasks, cost; } tn_part;
+TN_INLINE int tn_part_of(const tn_part *parts, int count, long at, int by_cost) {   // the call of this task, or at this cost
+    int low = 0, high = count;
+    while (low + 1 < high) {
+        const int middle = (low + high) / 2;
+        if ((by_cost ? parts[middle].cost : parts[middle].tasks) <= at) low = middle;
+        else high = middle;
+    }
+    return low;
+}
+// The first task of the thread of this number.
+TN_INLINE long tn_first_of(const tn_part *parts, int count, long index, long threads) {
+    const long at = parts[count].cost * index / threads;
+    if (index == threads) return parts[count].tasks;
+    const tn_part *const part = parts + tn_part_of(parts, count, at, 1);
+    const long tasks = part[1].tasks - part->tasks, each = tasks ? (part[1].cost - part->cost) / tasks : 0;
+    return part->tasks + (each ? (at - part->cost + each - 1) / each : 0);
+}
+TN_INLINE void tn_run_list(tn_worker *w, int id, void (*kernel)(const tn_args *, long, long), const tn_args *calls, const tn_part *parts, int count, long first, long last) {
+    for (int c = tn_part_of(parts, count, first, 0); first < last; c++) {
+        const long begin = parts[c].tasks, end = parts[c + 1].tasks < last ? parts[c + 1].tasks : last;
+        if (first < end) tn_timed(w, id, kernel, &calls[c], first - begin, end - begin);
+        first = end;
+    }
+}
+TN_NOINLINE void tn_launch_list(tn_worker *w, int id, void (*kernel)(const tn_args *, long, long), const tn_args *calls, const tn_part *parts, int count) {
+    w->launch++;
+    if (!count) return;
+    for (int i = 0; i < (w->claims ? w->count : 1); i++) {
+        const int owner = (w->index + i) % w->count;
+        const long first = tn_first_of(parts, count, owner, w->count), last = tn_first_of(parts, count, owner + 1, w->count);
+        long from, n;
+        if (!w->claims || (last - first) >> TN_CLAIM_BITS) {
+            if (!i) tn_run_list(w, id, kernel, calls, parts, count, first, last);
+        } else if (!i || last - first > 1)
+            while ((n = tn_claim(w, owner, last - first, &from)) > 0) tn_run_list(w, id, kernel, calls, parts, count, first + from, first + from + n);
+    }
+}
 // One group for each expert that some (token, slot) pair chose, and each pair's place among the rows that they make, of which this call writes those
 // of [from, to): a counting sort. scratch: two numbers an expert. Where there are as many groups as pairs, x is the pair's token; else the pair's place.
 TN_NOINLINE int tn_moe_groups(tn_group *groups, int *place, int *scratch, const int *expert, int pairs, int slots, int count, long from, long to) {
