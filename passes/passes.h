@@ -4,6 +4,10 @@
 #include "ir/ir.h"
 #include "ir/target.h"
 
+// What a calibration run saw of the rows that a matrix is multiplied with: Σ x² of each column, over all rows that came to it.
+typedef struct { const char *name; int64_t columns; const float *energy; } SeenColumns;
+typedef struct { int count; SeenColumns *items; } Importance;   // sorted by the matrices' names
+
 typedef struct {
     const Target *target;
     const char *quantize;         // --quant: as-stored (NULL means that), w8a8, f16, bf16 …
@@ -11,8 +15,11 @@ typedef struct {
     const char *group;            // --group: 32, 64, 128 or channel; NULL: as the recipe has it
     const char *activation_group; // --act-group: 32, 64, 128 or row; NULL: as suits each product
     bool symmetric;               // --symmetric: 4-bit weights without a minimum
+    const char *sparse;           // --sparse: auto, never or always: whether pruned matrices lie without their zeros; NULL: auto, where it is faster
     bool no_fusion;               // --no-fusion: a kernel for each op, to measure what fusing is worth
     const char *choices;          // --bits: "NAME=BITS NAME=4g64 …" for matrices by name, `*` for any text in it: 4, 8, 16, or 0 as stored
+    const char *prune;            // --prune: "0.4, 2:4, neurons=0.25, NAME=…": what becomes zero or goes (prune_spec.c); NULL: nothing
+    const Importance *importance; // by which it is chosen; NULL: by magnitude
     bool inputs;                  // `observe` before every product: a calibration run
     // the driver:
     const char *only;             // --passes: a comma-separated list instead of all; "none": none

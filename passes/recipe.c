@@ -104,7 +104,7 @@ static bool read_choices(const char *choices, Diags *diags) {
 }
 
 // After a star the rest is tried at each place in turn; only the last star's places, which are enough.
-static bool name_matches(const char *pattern, size_t length, const char *name) {
+bool name_fits(const char *pattern, size_t length, const char *name) {
     const char *end = pattern + length, *star = NULL, *from = NULL;
     while (*name) {
         if (pattern < end && *pattern == '*') star = ++pattern, from = name;
@@ -120,7 +120,7 @@ bool chosen_format(const char *choices, const char *name, int *bits, int *group)
     bool found = false;
     for (const char *at = choices; at && *at; at += strspn(at, " ")) {
         size_t length = strcspn(at, " "), end = strcspn(at, "= ");
-        if (end < length && name_matches(at, end, name)) found = read_format(at + end + 1, length - end - 1, bits, group);
+        if (end < length && name_fits(at, end, name)) found = read_format(at + end + 1, length - end - 1, bits, group);
         at += length;
     }
     return found;
@@ -128,7 +128,7 @@ bool chosen_format(const char *choices, const char *name, int *bits, int *group)
 
 static bool names_matrix(const Module *module, const char *pattern, size_t length) {
     for (int w = 0; w < module->weight_count; w++)
-        if (module->weights[w]->type.rank >= 2 && name_matches(pattern, length, module->weights[w]->name)) return true;
+        if (module->weights[w]->type.rank >= 2 && name_fits(pattern, length, module->weights[w]->name)) return true;
     return false;
 }
 
@@ -242,8 +242,7 @@ static void note_use(Classes *classes, const Node *node, int operand, bool route
     }
 }
 
-// The matrix whose product main returns, perhaps through elementwise work; NULL: none.
-static const Value *output_matrix(const Module *module) {
+const Value *output_matrix(const Module *module) {
     const Value *value = module->main->result_count ? module->main->results[0] : NULL;
     while (value && value->kind == VALUE_RESULT && op_is(value->node, ELEMENTWISE) && value->node->operand_count) value = value->node->operands[0];
     bool linear = value && value->kind == VALUE_RESULT && value->node->op == OP_LINEAR && value_is_weight(value->node->operands[1]);

@@ -20,6 +20,9 @@ bool recipe_read(Recipe *recipe, const PassOptions *options, Diags *diags);
 
 // What `choices` ("NAME=BITS NAME=4g64 …", NAME perhaps with `*`, the last that fits) say of a matrix: group -1, bits alone. False: nothing.
 bool chosen_format(const char *choices, const char *name, int *bits, int *group);
+bool name_fits(const char *pattern, size_t length, const char *name);   // `*` stands for any text
+// The matrix whose product main returns, perhaps through elementwise work; NULL: none.
+const Value *output_matrix(const Module *module);
 bool choices_fit(const char *choices, const Module *module, Diags *diags);   // false with errors: a NAME fits no matrix
 
 // What all that reads a class of bound weights asks of it.

@@ -198,6 +198,35 @@ static bool sort_visit(Sort *sort, Func *func) {
     return true;
 }
 
+void module_bind_types(Module *module) {
+    for (int f = module->func_count - 1; f >= 0; f--)
+        for (int i = 0; i < module->funcs[f]->node_count; i++) {
+            const Node *node = module->funcs[f]->nodes[i];
+            for (int k = 0; k < node->operand_count; k++)
+                if (node->operands[k] && node->operands[k]->kind == VALUE_WEIGHT) node->operands[k]->type.dtype = node->operands[k]->weights[0]->type.dtype;
+            if (node->op != OP_CALL && node->op != OP_MOE) continue;
+            Func *callee = node_attr(node, "block")->func;
+            int first = node->op == OP_CALL ? callee->input_count : 3;
+            for (int p = 0; p < callee->param_count; p++)
+                if (node->operands[first + p]) callee->params[p]->type.dtype = node->operands[first + p]->type.dtype;
+        }
+}
+
+void module_drop_weights(Module *module, Arena *scratch) {
+    bool *used = ARENA_ARRAY(scratch, bool, module->weight_count);
+    for (int i = 0; i < module->main->node_count; i++)
+        for (int k = 0; k < module->main->nodes[i]->operand_count; k++) {
+            const Value *value = module->main->nodes[i]->operands[k];
+            if (!value || value->kind != VALUE_WEIGHT) continue;
+            for (int n = 0; n < (value->count > 0 ? value->count : 1); n++) used[value->weights[n]->id] = true;
+        }
+    int kept = 0;
+    for (int w = 0; w < module->weight_count; w++)
+        if (used[w]) module->weights[kept++] = module->weights[w];
+    module->weight_count = kept;
+    for (int w = 0; w < kept; w++) module->weights[w]->id = w;
+}
+
 bool module_sort_funcs(Module *module) {
     Arena *scratch = arena_new();
     Sort reach = {.state = {.arena = scratch}, .order = ARENA_ARRAY(scratch, Func *, module->func_count)};

@@ -47,6 +47,10 @@ Node *node_insert(Func *func, int at, OpId op, Value *const *operands, int opera
                   const char *const *names, Loc loc, Diags *diags);
 // Callees before callers, main last, unreachable functions left out. False when functions call one another in a circle.
 bool module_sort_funcs(Module *module);
+// Element types of parameters, as of the weights bound to them.
+void module_bind_types(Module *module);
+// Takes weights that main does not read out of the module.
+void module_drop_weights(Module *module, Arena *scratch);
 // A copy of the function in which calls are replaced by the bodies they run; appended to the module. NULL with an error.
 Func *func_flat_copy(Func *func, Diags *diags);
 

@@ -53,23 +53,15 @@ static void share_weights(Module *module, Arena *scratch) {
         module->weights[w]->id = w;
         leader[w] = weight_leader(table, capacity, module->weights[w]);
     }
-    bool *used = ARENA_ARRAY(scratch, bool, module->weight_count);
     for (int i = 0; i < module->main->node_count; i++) {
         Node *node = module->main->nodes[i];
         for (int k = 0; k < node->operand_count; k++) {
             Value *value = node->operands[k];
             if (!value || value->kind != VALUE_WEIGHT) continue;
-            for (int n = 0; n < (value->count > 0 ? value->count : 1); n++) {
-                value->weights[n] = leader[value->weights[n]->id];
-                used[value->weights[n]->id] = true;
-            }
+            for (int n = 0; n < (value->count > 0 ? value->count : 1); n++) value->weights[n] = leader[value->weights[n]->id];
         }
     }
-    int kept = 0;
-    for (int w = 0; w < module->weight_count; w++)
-        if (used[w]) module->weights[kept++] = module->weights[w];
-    module->weight_count = kept;
-    for (int w = 0; w < kept; w++) module->weights[w]->id = w;
+    module_drop_weights(module, scratch);
 }
 
 // ---- functions -------------------------------------------------------------------------------------------------------------------
