@@ -24,6 +24,7 @@ typedef struct { const char *key, *value; } BlobRecord;
 
 struct Blob {
     char *file;
+    int fd; uint64_t offset;            // where in the file the blob begins
     BlobHeader header;
     const unsigned char *base;          // of the blob
     void *map; size_t map_length;       // from the system page in which it starts
@@ -51,6 +52,13 @@ const unsigned char *tn_blob_section(const Blob *blob, int kind, size_t *length)
     return NULL;
 }
 
+int tn_blob_source(const Blob *blob, uint64_t *begin, uint64_t *weights) {
+    size_t length;
+    *begin = blob->offset;
+    *weights = blob->offset + (uint64_t)(tn_blob_section(blob, SECTION_WEIGHTS, &length) - blob->base);
+    return blob->fd;
+}
+
 const char *tn_blob_meta(const Blob *blob, const char *key, int index) {
     for (int i = 0; i < blob->record_count; i++)
         if (!strcmp(blob->records[i].key, key) && index-- == 0)
@@ -65,6 +73,8 @@ void tn_blob_close(Blob *blob) {
         tn_guard_remove(blob->map);
         munmap(blob->map, blob->map_length);
     }
+    if (blob->fd >= 0)
+        close(blob->fd);
     free(blob->records);
     free(blob->text);
     free(blob->file);
@@ -244,17 +254,21 @@ static int blob_try(const char *file, const char *shown, const tn_program *progr
         return errno == ENOENT || errno == ENOTDIR ? 0 : tn_fail(failure, TN_BAD_INPUT, "%s: %s", shown, strerror(errno));
     int found = 0;
     Blob *blob = calloc(1, sizeof *blob);
-    if (blob)
+    if (blob) {
         blob->file = strdup(shown);
+        blob->fd = fd;
+    } else
+        close(fd);
     if (!blob || !blob->file)
         found = tn_fail(failure, TN_BAD_MACHINE, "no memory");
     else if (!fstat(fd, &status) && S_ISREG(status.st_mode))
         found = blob_locate(fd, shown, (uint64_t)status.st_size, &offset, &length, &blob->header, failure);
+    if (blob)
+        blob->offset = offset;
     if (found > 0 && (blob_check_header(&blob->header, shown, length, failure) || blob_map(blob, fd, offset, length, failure) ||
                       (program && blob_check_program(blob, program, failure)) || blob_check_section(blob, SECTION_META, "record", failure) ||
                       blob_check_section(blob, SECTION_TOKENIZER, "tokenizer", failure) || blob_read_meta(blob, failure)))
         found = -1;
-    close(fd);
     if (found > 0)
         *out = blob;
     else

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef enum { OPTION_FLAG, OPTION_TEXT, OPTION_WORDS, OPTION_INT, OPTION_NUMBER, OPTION_SEED, OPTION_STOP, OPTION_PROMPT, OPTION_IDS } OptionKind;
+typedef enum { OPTION_FLAG, OPTION_TEXT, OPTION_WORDS, OPTION_INT, OPTION_NUMBER, OPTION_SIZE, OPTION_SEED, OPTION_STOP, OPTION_PROMPT, OPTION_IDS } OptionKind;
 
 typedef struct {
     const char *name, *value;
@@ -26,6 +26,7 @@ static const OptionSpec option_table[] = {
     {"-n", "N", OPTION_INT, OPTION_AT(n), -1, INT_MAX, "tokens to generate; default: until the model ends or the context is full"},
     {"--ctx", "N", OPTION_INT, OPTION_AT(ctx), 1, INT_MAX, "context: bounds a sequence and its KV cache"},
     {"--threads", "N", OPTION_INT, OPTION_AT(threads), 1, 1024, "threads; default: the CPUs this process may use"},
+    {"--memory", "SIZE", OPTION_SIZE, OPTION_AT(memory), 0, 0, "take at most so much memory, as 3G: experts that do not fit are read when they are chosen; none: no bound"},
     {"--temp", "X", OPTION_NUMBER, OPTION_AT(sampling.temperature), 0, 1000, "temperature; default 0: always the likeliest token"},
     {"--top-k", "K", OPTION_INT, OPTION_AT(sampling.top_k), 0, INT_MAX, "sample from the K likeliest tokens; 0: all"},
     {"--top-p", "P", OPTION_NUMBER, OPTION_AT(sampling.top_p), 0, 1, "sample from the likeliest tokens that make up P"},
@@ -81,6 +82,24 @@ static int option_number(const OptionSpec *spec, const char *text, double *out, 
     return 0;
 }
 
+// "3G", "500M", "1536MiB"; "none".
+static int option_size(const OptionSpec *spec, const char *text, unsigned long long *out, tn_failure *failure) {
+    static const char units[] = "kmgt";
+    char *end;
+    double number = strtod(text, &end);
+    const char *unit = *end ? strchr(units, *end | 32) : NULL;
+    *out = TN_ALL_MEMORY;
+    if (!strcmp(text, "none"))
+        return 0;
+    for (long times = unit ? unit - units + 1 : 0; times > 0; times--)
+        number *= 1024;
+    const char *rest = end + (unit != NULL);
+    if (end == text || (strcmp(rest, "") && strcmp(rest, "B") && strcmp(rest, "iB")) || !(number >= 1 && number < 1e18))
+        return tn_fail(failure, TN_BAD_USAGE, "%s %s: not a size (such as 500M or 3G)", spec->name, text);
+    *out = (unsigned long long)number;
+    return 0;
+}
+
 static int option_seed(const OptionSpec *spec, const char *text, unsigned long long *out, tn_failure *failure) {
     char *end;
     errno = 0;
@@ -122,6 +141,8 @@ static int option_set(RunOptions *options, const OptionSpec *spec, const char *t
             return -1;
         *(double *)at = number;
         return 0;
+    case OPTION_SIZE:
+        return option_size(spec, text, (unsigned long long *)at, failure);
     case OPTION_SEED:
         return option_seed(spec, text, (unsigned long long *)at, failure);
     case OPTION_STOP:

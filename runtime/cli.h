@@ -19,6 +19,7 @@ typedef struct RunOptions {
     const char *logits, *weights;            // files
     const char *targets;                     // set by a program for several targets: their names
     const char *system;                      // --system TEXT; NULL: the template's own opening
+    unsigned long long memory;               // tn_open_options.memory
     int n;                                   // -n; -1: until an end or the context is full
     int ctx, threads, chunk;                 // 0: default
     int prefill, decode_at, batches;         // --bench: tokens of a prompt, one more context, most sequences; 0: default

@@ -4,6 +4,7 @@
 #include <stdbool.h>
 #include "runtime/blob.h"
 #include "runtime/kv.h"
+#include "runtime/pager.h"
 #include "runtime/team.h"
 #include "runtime/tokenizer.h"
 
@@ -31,6 +32,8 @@ struct tn_engine {
     Tokenizer *tokenizer;        // NULL: the model has none
     Team *team;
     KvPool *kv;
+    Pager *pager;                // NULL: all weights are mapped
+    unsigned long long memory;   // the pager's budget
     unsigned char *arena; size_t arena_bytes;
     int context, chunk;
     Sequence *sequences; int sequence_count, sequence_capacity;
@@ -46,6 +49,7 @@ struct tn_engine {
 // tn_open over a blob that is open already and stays the caller's.
 tn_engine *tn_open_blob(const tn_program *program, const Blob *blob, const tn_open_options *options, tn_failure *failure);
 int tn_engine_time_kernels(tn_engine *engine, tn_failure *failure);   // from now on, adding up in kernel_ns
+unsigned long long tn_memory_wanted(const Blob *blob, unsigned long long given);   // tn_open_options.memory, or what the program was compiled with
 void tn_park(tn_engine *engine, int sequence);
 int tn_row_limit(const tn_program *program);                          // rows a step asks for at most, so that their output stays small
 const float *tn_row_largest(const tn_engine *engine, int row);         // of each block of the last step's row (abi.h); NULL: not known

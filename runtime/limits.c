@@ -127,6 +127,8 @@ void tn_limits_measure(const tn_engine *engine, double seconds, Limits *limits) 
     *limits = (Limits){0};
     size_t weights = 0, threads = (size_t)tn_team_threads(engine->team);
     const unsigned char *mapped = tn_blob_section(engine->blob, SECTION_WEIGHTS, &weights);
+    if (engine->pager)
+        mapped = NULL;                     // not in memory as a whole
     if (weights > LIMITS_MOST_WEIGHTS)
         weights = LIMITS_MOST_WEIGHTS;
     unsigned char *own = limits_buffer(threads * LIMITS_CACHE), *memory;

@@ -236,7 +236,7 @@ static int run_all(Run *run) {
         return tn_run_info(run);
     if (options->verify && tn_blob_verify(run->blob, &run->failure))
         return -1;
-    tn_open_options open = {.threads = options->threads, .context = options->ctx, .chunk = options->chunk};
+    tn_open_options open = {.threads = options->threads, .context = options->ctx, .chunk = options->chunk, .memory = options->memory};
     run->engine = tn_open_blob(run->program, run->blob, &open, &run->failure);
     return run->engine ? run_mode(run) : -1;
 }

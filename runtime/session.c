@@ -66,6 +66,46 @@ static int session_alloc(tn_engine *engine, const tn_open_options *options, tn_f
     return session_alloc_step(engine, failure);
 }
 
+unsigned long long tn_memory_wanted(const Blob *blob, unsigned long long given) {
+    const char *compiled = tn_blob_meta(blob, "memory", 0);
+    unsigned long long bytes = given ? given : compiled ? strtoull(compiled, NULL, 10) : 0;
+    return bytes ? bytes : TN_ALL_MEMORY;
+}
+
+// What is not for weights, with so many bytes of KV cache.
+static unsigned long long session_others(const tn_engine *engine, unsigned long long kv) { return engine->arena_bytes + kv + PAGER_OVERHEAD; }
+
+// Whether the bound can be kept is decided for a cache of one whole sequence; until it grows that large its room is the experts'.
+static int session_open_pager(tn_engine *engine, unsigned long long memory, tn_failure *failure) {
+    const tn_program *program = engine->program;
+    unsigned long long kv = program->page_bytes ? (unsigned long long)tn_kv_pages(program, engine->context) * tn_kv_page_bytes(program) : 0;
+    PagerPlan plan = tn_pager_plan(program, memory, session_others(engine, kv));
+    if (memory == TN_ALL_MEMORY || !tn_pager_needed(&plan, memory))
+        return 0;
+    if (tn_pager_fits(&plan, memory, failure))
+        return -1;
+    engine->memory = memory;
+    engine->pager = tn_pager_new(program, engine->blob, memory - plan.pinned - session_others(engine, 0), failure);
+    return engine->pager ? 0 : -1;
+}
+
+// Experts give way to a cache that has grown.
+static int session_bound(tn_engine *engine, tn_failure *failure) {
+    PagerPlan plan = tn_pager_plan(engine->program, engine->memory, session_others(engine, tn_kv_bytes(engine->kv)));
+    if (!plan.room)
+        return tn_pager_fits(&plan, engine->memory, failure);
+    return tn_pager_resize(engine->pager, engine->memory - plan.pinned - plan.others, failure);
+}
+
+int tn_paging_of(const tn_engine *engine, tn_paging *out) {
+    *out = (tn_paging){0};
+    if (!engine->pager)
+        return 0;
+    tn_pager_count(engine->pager, out);
+    out->budget = engine->memory;
+    return 1;
+}
+
 tn_engine *tn_open_blob(const tn_program *program, const Blob *blob, const tn_open_options *options, tn_failure *failure) {
     tn_open_options defaults = {0};
     options = options ? options : &defaults;
@@ -82,9 +122,10 @@ tn_engine *tn_open_blob(const tn_program *program, const Blob *blob, const tn_op
     }
     engine->program = program;
     engine->blob = blob;
+    engine->stamp = tn_blob_stamp(blob);
     engine->context = options->context > 0 ? options->context : program->context;
     engine->chunk = options->chunk > 0 && options->chunk < program->max_tokens && program->causal ? options->chunk : program->max_tokens;
-    if (!session_alloc(engine, options, failure))
+    if (!session_alloc(engine, options, failure) && !session_open_pager(engine, tn_memory_wanted(blob, options->memory), failure))
         return engine;
     tn_close(engine);
     return NULL;
@@ -116,6 +157,7 @@ void tn_close(tn_engine *engine) {
         free(owned[i]);
     tn_kv_free(engine->kv);
     tn_team_free(engine->team);
+    tn_pager_free(engine->pager);
     tokenizer_close(engine->tokenizer);
     if (engine->arena)
         munmap(engine->arena, engine->arena_bytes);
@@ -398,7 +440,18 @@ int tn_run(tn_engine *engine, tn_failure *failure) {
         return 0;
     if (session_pages(engine, &step, failure) || session_out(engine, &step, failure))
         return -1;
+    if (engine->pager) {
+        step.weights = tn_pager_weights(engine->pager);
+        step.page = tn_pager_page;
+        step.pager = engine->pager;
+        if (session_bound(engine, failure))
+            return -1;
+    }
     tn_team_run(engine->team, engine->program, &step, engine->kernel_ns);
+    if (engine->pager && tn_pager_end_step(engine->pager, failure))
+        return -1;
+    if (tn_blob_same(engine->blob, &engine->stamp, failure))
+        return -1;               // what the step made of other weights is worth nothing
     for (int i = 0; i < step.sequences; i++)
         engine->sequences[buffers->handle[i]].done += buffers->taken[i];
     engine->next = (buffers->handle[step.sequences - 1] + 1) % engine->sequence_count;

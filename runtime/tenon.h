@@ -42,7 +42,10 @@ typedef struct tn_open_options {
     int threads;               // 0: as many as this process may use
     int context;               // 0: the program's; else a shorter one, which bounds the KV cache
     int chunk;                 // 0: as many tokens a step as the program takes; else at most so many
+    unsigned long long memory; // bytes that this process is to take at most: experts that do not fit are read from the file when they are chosen. 0: what
+                               // the program was compiled with; TN_ALL_MEMORY: no bound
 } tn_open_options;
+#define TN_ALL_MEMORY (~0ull)
 
 TN_API tn_engine *tn_open(const tn_program *program, const tn_open_options *options, tn_failure *failure);   // options may be NULL
 TN_API void tn_close(tn_engine *engine);                                                                     // NULL is allowed
@@ -51,6 +54,14 @@ TN_API const tn_program *tn_program_of(const tn_engine *engine);
 TN_API int tn_threads(const tn_engine *engine);
 TN_API int tn_context(const tn_engine *engine);            // the longest sequence
 TN_API int tn_width(const tn_engine *engine);              // floats of an output row
+// What a bound of memory cost, since the engine was opened. Bytes; `room`: for experts; held: of those in memory or on their way.
+typedef struct tn_paging {
+    unsigned long long budget, pinned, room, held, bytes_read;   // pinned: read once, at the start; bytes_read: of experts
+    unsigned long long visits, hits;       // experts that some token of a step chose in a layer; of them, those that were there
+    unsigned long long guesses, right;     // experts read before a layer chose them; of them, those that it chose
+    double waited;                         // seconds
+} tn_paging;
+TN_API int tn_paging_of(const tn_engine *engine, tn_paging *out);   // 0: all weights are in memory
 TN_API const char *tn_meta(const tn_engine *engine, const char *key, int index);   // the index-th record of this key in the blob, or NULL
 
 // ---- text -----------------------------------------------------------------------------------------------------------------
