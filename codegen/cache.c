@@ -72,7 +72,11 @@ char *cache_name(const Cache *cache, char kind, CacheKey key, const char *extens
     return path.data;
 }
 
-bool cache_touch(const char *path) { return utimensat(AT_FDCWD, path, NULL, 0) == 0; }
+// The time of use is that of access: that of change stays, by which programs that run from the file see that it is the same.
+bool cache_touch(const char *path) {
+    const struct timespec times[2] = {{.tv_nsec = UTIME_NOW}, {.tv_nsec = UTIME_OMIT}};
+    return utimensat(AT_FDCWD, path, times, 0) == 0;
+}
 
 // ---- trimming -------------------------------------------------------------------------------------------------------
 
@@ -81,6 +85,10 @@ typedef struct {
     uint64_t bytes;
     struct timespec used;
 } Entry;
+
+static struct timespec later(struct timespec a, struct timespec b) {
+    return a.tv_sec > b.tv_sec || (a.tv_sec == b.tv_sec && a.tv_nsec > b.tv_nsec) ? a : b;
+}
 
 static int by_age(const void *a, const void *b) {
     const struct timespec *x = &((const Entry *)a)->used, *y = &((const Entry *)b)->used;
@@ -108,7 +116,7 @@ static int list_entries(const Cache *cache, Arena *arena, Entry **entries, uint6
         uint64_t bytes = (uint64_t)info.st_blocks * 512;
         *total += bytes;
         ARENA_PUSH(arena, *entries, count, capacity) =
-            (Entry){arena_printf(arena, "%s/%s", cache->folder, item->d_name), bytes, info.st_mtim};
+            (Entry){arena_printf(arena, "%s/%s", cache->folder, item->d_name), bytes, later(info.st_atim, info.st_mtim)};
     }
     closedir(folder);
     return count;

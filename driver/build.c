@@ -11,7 +11,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 static void phase_done(const BuildOptions *options, const char *what, double began, const Module *module) {
     double milliseconds = (seconds_now() - began) * 1e3;
@@ -132,23 +131,6 @@ static bool collect_parts(Build *build, const char *path, Diags *diags) {
     return true;
 }
 
-// ---- mapped files -----------------------------------------------------------------------------------------------------
-
-// Names the model's mapped weight files for the message about one that is cut short while it is read. Tensors of a file mostly come
-// together.
-static void guard_files(const Provider *weights, bool on) {
-    const void *last = NULL;
-    for (int i = 0; weights && i < weights->count; i++) {
-        const TensorInfo *tensor = &weights->tensors[i];
-        const char *base = (const char *)tensor->bytes - tensor->offset;
-        struct stat info;
-        if (!tensor->bytes || !tensor->file || base == last) continue;
-        last = base;
-        tn_guard_remove(base);
-        if (on && stat(tensor->file, &info) == 0) tn_guard_add(tensor->file, base, (size_t)info.st_size, 0);
-    }
-}
-
 // ---- the sequence ---------------------------------------------------------------------------------------------------
 
 // An encoder reads a text in one step: these are not for it.
@@ -166,7 +148,6 @@ static bool load(Build *build, const char *path, Diags *diags) {
     double began = seconds_now();
     build->model = model_open(build->arena, path, diags);
     phase_done(build->options, "model", began, build->model ? build->model->module : NULL);
-    if (build->model) guard_files(build->model->weights, true);
     if (build->model) size_steps(build->model->module, build->options);
     return build->model && (build->variant.code_only || collect_parts(build, path, diags));
 }
@@ -222,10 +203,7 @@ bool build_code(const Build *build, EmitKind kind, uint64_t blob_hash, Text *out
 void build_close(Build *build) {
     if (build->plan) plan_free(build->plan);
     calibration_release(build);
-    if (build->model) {
-        guard_files(build->model->weights, false);
-        model_close(build->model);
-    }
+    if (build->model) model_close(build->model);
     text_free(&build->meta);
     text_free(&build->tokenizer);
     arena_free(build->arena);

@@ -1,6 +1,7 @@
 // tenon: the command. It finds the subcommand; each has a file of its own.
 #include "codegen/outfile.h"
 #include "driver/driver.h"
+#include "runtime/blob.h"
 
 #include <signal.h>
 #include <string.h>
@@ -45,7 +46,8 @@ static void install_handlers(void) {
     static const int ends[] = {SIGINT, SIGTERM, SIGHUP};
     for (size_t i = 0; i < COUNT_OF(ends); i++)
         if (signal(ends[i], on_end) == SIG_IGN) signal(ends[i], SIG_IGN);
-    tn_guard_install(); // a weight file that is cut short while it is read is a message
+    tn_guard_install(); // a file that is cut short while it is read is a message
+    tn_guard_at_end(outfile_drop_all);
 }
 
 int main(int argc, char **argv) {

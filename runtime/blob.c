@@ -25,6 +25,7 @@ typedef struct { const char *key, *value; } BlobRecord;
 struct Blob {
     char *file;
     int fd; uint64_t offset;            // where in the file the blob begins
+    BlobStamp stamp;
     BlobHeader header;
     const unsigned char *base;          // of the blob
     void *map; size_t map_length;       // from the system page in which it starts
@@ -70,7 +71,6 @@ void tn_blob_close(Blob *blob) {
     if (!blob)
         return;
     if (blob->map) {
-        tn_guard_remove(blob->map);
         munmap(blob->map, blob->map_length);
     }
     if (blob->fd >= 0)
@@ -81,19 +81,21 @@ void tn_blob_close(Blob *blob) {
     free(blob);
 }
 
-static bool blob_read(int fd, void *into, size_t length, uint64_t offset) {
+// 0, or -1: a disk that fails, a file that became shorter.
+static int blob_read(int fd, const char *file, void *into, size_t length, uint64_t offset, tn_failure *failure) {
     unsigned char *to = into;
     while (length) {
         ssize_t got = pread(fd, to, length, (off_t)offset);
         if (got < 0 && errno == EINTR)
             continue;
         if (got <= 0)
-            return false;
+            return tn_fail(failure, TN_BAD_INPUT, "%s: cannot be read at offset %llu: %s", file, (unsigned long long)offset,
+                           got ? strerror(errno) : "the file was cut short");
         to += got;
         offset += (uint64_t)got;
         length -= (size_t)got;
     }
-    return true;
+    return 0;
 }
 
 // Where in the file the blob is. 1: found; 0: there is none (nothing said); -1: what is there is damaged.
@@ -101,8 +103,11 @@ static int blob_locate(int fd, const char *file, uint64_t size, uint64_t *offset
     BlobTrailer trailer;
     char magic[8];
     uint64_t named = 0;
-    bool trailed = size >= sizeof trailer && blob_read(fd, &trailer, sizeof trailer, size - sizeof trailer) &&
-                   !memcmp(trailer.magic, BLOB_TRAILER_MAGIC, 8);
+    if (size < sizeof trailer)
+        return 0;
+    if (blob_read(fd, file, &trailer, sizeof trailer, size - sizeof trailer, failure))
+        return -1;
+    bool trailed = !memcmp(trailer.magic, BLOB_TRAILER_MAGIC, 8);
     if (trailed) {
         uint64_t room = size - sizeof trailer;
         if (trailer.version != BLOB_VERSION)
@@ -114,12 +119,16 @@ static int blob_locate(int fd, const char *file, uint64_t size, uint64_t *offset
         *length = trailer.length;
         named = trailer.hash;
     } else {
-        if (size < sizeof magic || !blob_read(fd, magic, sizeof magic, 0) || memcmp(magic, BLOB_MAGIC, 8))
+        if (blob_read(fd, file, magic, sizeof magic, 0, failure))
+            return -1;
+        if (memcmp(magic, BLOB_MAGIC, 8))
             return 0;
         *offset = 0;
         *length = size;
     }
-    if (*length < BLOB_ALIGN || !blob_read(fd, header, sizeof *header, *offset))
+    if (*length >= BLOB_ALIGN && blob_read(fd, file, header, sizeof *header, *offset, failure))
+        return -1;
+    if (*length < BLOB_ALIGN)
         return tn_fail(failure, TN_BAD_INPUT, "%s: the blob's header is cut off", file);
     if (memcmp(header->magic, BLOB_MAGIC, 8))
         return tn_fail(failure, TN_BAD_INPUT, "%s: no blob at offset %llu, where the trailer says it is", file, (unsigned long long)*offset);
@@ -241,14 +250,15 @@ static int blob_map(Blob *blob, int fd, uint64_t offset, uint64_t length, tn_fai
         return tn_fail(failure, TN_BAD_MACHINE, "%s: cannot map %zu bytes: %s", blob->file, blob->map_length, strerror(errno));
     blob->map = map;
     blob->base = (unsigned char *)map + (offset - from);
-    tn_guard_add(blob->file, map, blob->map_length, from);
     return 0;
 }
+
+static BlobStamp blob_stamp(const struct stat *status) { return (BlobStamp){(uint64_t)status->st_size, status->st_mtim}; }
 
 // 1: open; 0: the file holds no blob, or is not there (nothing said); -1: failure set.
 static int blob_try(const char *file, const char *shown, const tn_program *program, Blob **out, tn_failure *failure) {
     int fd = open(file, O_RDONLY | O_CLOEXEC);
-    struct stat status;
+    struct stat status = {0};
     uint64_t offset = 0, length = 0;
     if (fd < 0)
         return errno == ENOENT || errno == ENOTDIR ? 0 : tn_fail(failure, TN_BAD_INPUT, "%s: %s", shown, strerror(errno));
@@ -263,8 +273,10 @@ static int blob_try(const char *file, const char *shown, const tn_program *progr
         found = tn_fail(failure, TN_BAD_MACHINE, "no memory");
     else if (!fstat(fd, &status) && S_ISREG(status.st_mode))
         found = blob_locate(fd, shown, (uint64_t)status.st_size, &offset, &length, &blob->header, failure);
-    if (blob)
+    if (blob) {
         blob->offset = offset;
+        blob->stamp = blob_stamp(&status);
+    }
     if (found > 0 && (blob_check_header(&blob->header, shown, length, failure) || blob_map(blob, fd, offset, length, failure) ||
                       (program && blob_check_program(blob, program, failure)) || blob_check_section(blob, SECTION_META, "record", failure) ||
                       blob_check_section(blob, SECTION_TOKENIZER, "tokenizer", failure) || blob_read_meta(blob, failure)))
@@ -354,4 +366,23 @@ Blob *tn_blob_find(const tn_program *program, tn_failure *failure) {
 int tn_blob_verify(const Blob *blob, tn_failure *failure) {
     return blob_check_section(blob, SECTION_WEIGHTS, "weight", failure) || blob_check_section(blob, SECTION_META, "record", failure) ||
            blob_check_section(blob, SECTION_TOKENIZER, "tokenizer", failure) ? -1 : 0;
+}
+
+BlobStamp tn_blob_stamp(const Blob *blob) { return blob->stamp; }
+
+int tn_blob_same(const Blob *blob, BlobStamp *stamp, tn_failure *failure) {
+    struct stat status;
+    if (fstat(blob->fd, &status))
+        return tn_fail(failure, TN_BAD_INPUT, "%s: %s", blob->file, strerror(errno));
+    BlobStamp now = blob_stamp(&status);
+    if (now.size == stamp->size && now.written.tv_sec == stamp->written.tv_sec && now.written.tv_nsec == stamp->written.tv_nsec)
+        return 0;
+    if (now.size < stamp->size)
+        return tn_fail(failure, TN_BAD_INPUT, "%s: cannot be read at offset %llu: the file was cut short while it was in use", blob->file,
+                       (unsigned long long)now.size);
+    tn_failure damage = {0};
+    if (tn_blob_verify(blob, &damage))
+        return tn_fail(failure, TN_BAD_INPUT, "%s, while it was in use: something else was written into it", damage.text);
+    *stamp = now;
+    return 0;
 }

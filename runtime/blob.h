@@ -3,6 +3,7 @@
 #ifndef TENON_RUNTIME_BLOB_H
 #define TENON_RUNTIME_BLOB_H
 #include <stdint.h>
+#include <time.h>
 #include "runtime/fail.h"
 #include "runtime/format.h"
 
@@ -28,10 +29,15 @@ int tn_blob_verify(const Blob *blob, tn_failure *failure);       // hashes every
 uint64_t tn_hash(const void *bytes, size_t length);
 uint64_t tn_blob_table_hash(const BlobHeader *header);
 
-// ---- mapped files that may shrink (guard.c) ---------------------------------------------------------------------------------
-// Names a mapping for the SIGBUS message (tn_guard_install in tenon.h). `path` must stay valid; `offset`: of `base` in the file. Any mapped file: GGUF and
-// safetensors too.
-void tn_guard_add(const char *path, const void *base, size_t length, uint64_t offset);
-void tn_guard_remove(const void *base);
+// ---- files that fail or change while they are in use ----------------------------------------------------------------------
+// What a file was like when it was opened; it stays right when the file is renamed, replaced or removed, since the open one is meant.
+typedef struct { uint64_t size; struct timespec written; } BlobStamp;
+BlobStamp tn_blob_stamp(const Blob *blob);
+// 0, or -1: the file was cut short, or other weights were written into it. One that was written to, or touched, is compared with its hash; when it is the
+// same still, the stamp becomes the new one.
+int tn_blob_same(const Blob *blob, BlobStamp *stamp, tn_failure *failure);
+
+typedef void (*GuardEnd)(void);
+void tn_guard_at_end(GuardEnd end);   // guard.c: called before a failing file ends the process; what a signal handler may do
 
 #endif

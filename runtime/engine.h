@@ -28,6 +28,7 @@ typedef struct {
 struct tn_engine {
     const tn_program *program;
     const Blob *blob;
+    BlobStamp stamp;             // of the blob's file: that it is still the same is looked at after every step
     Blob *own_blob;              // opened by tn_open
     Tokenizer *tokenizer;        // NULL: the model has none
     Team *team;

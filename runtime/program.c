@@ -36,12 +36,12 @@ static int program_run(const tn_program *program, RunOptions *options, tn_failur
     }
     options->targets = program->variants ? program->target : NULL;
     program = chosen ? chosen : program->variants ? program->variants[0] : program;
+    tn_guard_install();
     if (options->threads != 1)
         tn_numa_spread(tn_numa_nodes(NUMA_FOLDER));
     Blob *blob = options->weights ? tn_blob_open(options->weights, program, failure) : tn_blob_find(program, failure);
     if (!blob)
         return -1;
-    tn_guard_install();
     int code = tenon_run(program, blob, options);
     tn_blob_close(blob);
     return code;
