@@ -11,6 +11,7 @@ typedef struct {
     const char *name;
     int64_t context;
     int weights_count; const char **weights_paths;   // as the description names them, resolved against the yaml's folder
+    bool shares;                       // it says what is the same
     const char *tokenizer_path;        // resolved against the yaml's folder; NULL: none
     int stop_count; const char **stops;
     // Templates with {text}; NULL when absent. `begin` is put once before a conversation; one with a system message has `system` instead.
@@ -40,8 +41,17 @@ int64_t gguf_array(const Gguf *gguf, const char *key);                    // its
 const char *gguf_array_string(const Gguf *gguf, const char *key, int64_t i, size_t *length);
 bool gguf_array_number(const Gguf *gguf, const char *key, int64_t i, double *value);
 
-// import: a .gguf or a Hugging Face folder to the text of a plain model.yaml.
-bool import_model(const char *source, const char *out_path, Text *yaml, Diags *diags);   // out_path: weights are named relative to its folder; NULL: absolute
+// Equal tensors of a source: what was found, and how the description says it.
+typedef struct { const char *name, *as; } EqualPair;
+typedef struct {
+    int tensors, all_tensors;          // those that are others once more; all that the model reads
+    uint64_t bytes, all_bytes;
+    int pair_count, pair_capacity; EqualPair *pairs;                       // in import's arena
+    void (*progress)(void *context, uint64_t done, uint64_t total); void *context;   // may be NULL
+} Equals;
+// import: a .gguf or a Hugging Face folder to the text of a plain model.yaml. out_path: weights are named relative to its folder; NULL: absolute.
+// `equals` NULL: they are not looked for. A source that is a description stays as it is but for them.
+bool import_model(const char *source, const char *out_path, Equals *equals, Text *yaml, Diags *diags);
 // A .yaml is loaded; anything else is imported in memory and loaded.
 Model *model_open(Arena *arena, const char *path, Diags *diags);
 

@@ -140,7 +140,19 @@ static void put_chat(Text *out, const Source *source) {
     }
 }
 
-static void put_description(Text *out, Arena *arena, Source *source, const Template *template, const char *out_path) {
+static void put_equals(Text *out, const Equals *equals) {
+    if (equals->pair_count)
+        text_puts(out, "same:   # equal in the source, and so read once\n");
+    for (int i = 0; i < equals->pair_count; i++) {
+        text_puts(out, "  ");
+        put_quoted(out, equals->pairs[i].name);
+        text_puts(out, ": ");
+        put_quoted(out, equals->pairs[i].as);
+        text_puts(out, "\n");
+    }
+}
+
+static void put_description(Text *out, Arena *arena, Source *source, const Template *template, const char *out_path, Equals *equals) {
     int64_t made_for, context = template_context(template, &made_for);
     text_printf(out, "# Written by tenon import from the template '%s'.\ntenon: 1\nname: ", template_name(template));
     put_plain(out, model_name(arena, source));
@@ -151,6 +163,10 @@ static void put_description(Text *out, Arena *arena, Source *source, const Templ
         text_printf(out, "   # the model was made for %lld; a longer context takes more memory", (long long)made_for);
     text_puts(out, "\n");
     put_files(out, arena, source, out_path);
+    if (equals) {
+        source_find_equals(source, source_tensors_read(source, template_body(template)), equals);
+        put_equals(out, equals);
+    }
     put_stops(out, source);
     put_chat(out, source);
     text_puts(out, "\n");
@@ -159,29 +175,94 @@ static void put_description(Text *out, Arena *arena, Source *source, const Templ
 
 // ---- import -------------------------------------------------------------------------------------------------------
 
-bool import_model(const char *source_path, const char *out_path, Text *yaml, Diags *diags) {
-    int errors = diags_errors(diags);
-    Arena *arena = arena_new();
-    Source *source = source_open(arena, source_path, diags);
-    Template *template = source ? template_pick(source) : NULL;
-    if (template && template_resolve(template) && source_read_text(source))
-        put_description(yaml, arena, source, template, out_path);
-    source_close(source);
-    arena_free(arena);
-    return diags_errors(diags) == errors;
-}
-
 static bool has_ending(const char *path, const char *ending) {
     size_t length = strlen(path), tail = strlen(ending);
     return length > tail && strcasecmp(path + length - tail, ending) == 0;
 }
 
+static bool is_description(const char *path) {
+    return has_ending(path, ".yaml") || has_ending(path, ".yml");
+}
+
+// ---- a description as the source ------------------------------------------------------------------------------------
+
+static bool read_text(const char *path, Text *out, Diags *diags) {
+    FILE *file = fopen(path, "rb");
+    char piece[16384];
+    for (size_t n; file && (n = fread(piece, 1, sizeof piece, file)) > 0;)
+        text_add(out, piece, n);
+    bool good = file && !ferror(file);
+    if (!good)
+        diag_error(diags, FILE_LOC(path), "the model cannot be read: %m");
+    if (file)
+        fclose(file);
+    return good;
+}
+
+static const bool *tensors_of(Arena *arena, const Model *model) {
+    bool *read = ARENA_ARRAY(arena, bool, model->weights->count);
+    for (int i = 0; i < model->module->weight_count; i++) {
+        const char *name = model->module->weights[i]->tensor;
+        const TensorInfo *tensor = name ? model->weights->find(model->weights, name) : NULL;
+        if (tensor)
+            read[tensor - model->weights->tensors] = true;
+    }
+    return read;
+}
+
+// A description that is there already stays as it is, with what is equal said at its end.
+static bool share_description(Arena *arena, const char *path, const char *out_path, Equals *equals, Text *yaml, Diags *diags) {
+    if (!equals) {
+        diag_error(diags, FILE_LOC(path), "this is a description already");
+        diag(diags, DIAG_HINT, NOWHERE, "with --share, what it reads is searched for equal tensors");
+        return false;
+    }
+    if (out_path && strcmp(real_path(arena, folder_of(arena, out_path)), real_path(arena, folder_of(arena, path))) != 0) {
+        diag_error(diags, FILE_LOC(path), "names its files from its own folder: write what is shared there, too");
+        return false;
+    }
+    Model *model = model_load(arena, path, diags);
+    if (!model)
+        return false;
+    bool good = read_text(path, yaml, diags);
+    if (good && model->shares) {
+        diag_error(diags, FILE_LOC(path), "says what is the same already");
+        diag(diags, DIAG_HINT, NOWHERE, "without its `same:` it can be searched anew");
+        good = false;
+    }
+    if (good && model->weights) {
+        Source source = {.arena = arena, .diags = diags, .path = path, .weights = model->weights};
+        source_find_equals(&source, tensors_of(arena, model), equals);
+        text_puts(yaml, equals->pair_count ? "\n" : "");
+        put_equals(yaml, equals);
+    }
+    model_close(model);
+    return good;
+}
+
+bool import_model(const char *source_path, const char *out_path, Equals *equals, Text *yaml, Diags *diags) {
+    int errors = diags_errors(diags);
+    Arena *arena = arena_new();
+    if (is_description(source_path)) {
+        bool good = share_description(arena, source_path, out_path, equals, yaml, diags);
+        arena_free(arena);
+        return good;
+    }
+    Source *source = source_open(arena, source_path, diags);
+    Template *template = source ? template_pick(source) : NULL;
+    if (template && template_resolve(template) && source_read_text(source))
+        put_description(yaml, arena, source, template, out_path, equals);
+    source_close(source);
+    arena_free(arena);
+    return diags_errors(diags) == errors;
+}
+
 Model *model_open(Arena *arena, const char *path, Diags *diags) {
-    if (has_ending(path, ".yaml") || has_ending(path, ".yml"))
+    if (is_description(path))
         return model_load(arena, path, diags);
     Text yaml = {0};
     Model *model = NULL;
-    if (import_model(path, NULL, &yaml, diags))
+    if (import_model(path, NULL, NULL, &yaml, diags))
         model = model_load_text(arena, path, yaml.data, yaml.length, diags);
     text_free(&yaml);
     return model;

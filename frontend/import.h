@@ -43,6 +43,9 @@ void source_settle(Source *source, const char *key);
 bool source_check_unused(Source *source, const char *const *ignored, int count, const char *architecture);
 // source_unused.c: a warning when tensors are named neither in the body nor in `extra` (with *).
 void source_warn_unused_tensors(Source *source, const char *body, const char *const *extra, int extra_count);
+bool *source_tensors_read(const Source *source, const char *body);   // for each of the provider's: whether the body names it
+// source_equal.c: which of the tensors read are equal, as `same:` has it.
+void source_find_equals(Source *source, const bool *read, Equals *equals);
 const TensorInfo *source_tensor(const Source *source, const char *name);
 
 // source_text.c: the tokenizer's special tokens, the chat template and the texts that end a turn. False with errors.
@@ -58,6 +61,7 @@ const char *template_name(const Template *template);
 bool template_resolve(Template *template);
 int64_t template_context(const Template *template, int64_t *made_for);   // what is written, and what the model was made for
 void template_write_config(const Template *template, Text *out);
+const char *template_body(const Template *template);
 void template_write_body(const Template *template, Text *out);           // blocks and model
 
 // template_text.c: the body's text for one source. `choose` gives the rank of a key of a source map ({hf: …, gguf: …}): 0 is best, -1: not

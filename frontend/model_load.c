@@ -308,6 +308,7 @@ static bool build(Load *load, Provider *given) {
     }
     read_head(load);
     if (!parse_same(lower, load->root)) load->good = false;
+    load->model->shares = lower->same_count > 0;
     if (!parse_blocks(lower, load->root)) load->good = false;
     read_inputs(load);
     open_weights(load, given);

@@ -50,12 +50,22 @@ static bool fits_any(const char *const *patterns, int count, const char *name) {
     return false;
 }
 
+bool *source_tensors_read(const Source *source, const char *body) {
+    const char **names = NULL;
+    int count = named_tensors(source->arena, body, &names);
+    bool *read = ARENA_ARRAY(source->arena, bool, source->weights->count);
+    for (int i = 0; i < source->weights->count; i++)
+        read[i] = fits_any(names, count, source->weights->tensors[i].name);
+    return read;
+}
+
 void source_warn_unused_tensors(Source *source, const char *body, const char *const *extra, int extra_count) {
-    const char **names = NULL, *first = NULL;
-    int count = named_tensors(source->arena, body, &names), unused = 0;
+    const char *first = NULL;
+    const bool *read = source_tensors_read(source, body);
+    int unused = 0;
     for (int i = 0; i < source->weights->count; i++) {
         const char *name = source->weights->tensors[i].name;
-        if (fits_any(names, count, name) || fits_any(extra, extra_count, name))
+        if (read[i] || fits_any(extra, extra_count, name))
             continue;
         first = unused++ ? first : name;
     }

@@ -561,6 +561,10 @@ void template_write_config(const Template *template, Text *out) {
     }
 }
 
+const char *template_body(const Template *template) {
+    return template->body;
+}
+
 void template_write_body(const Template *template, Text *out) {
     text_puts(out, template->body);
 }

@@ -278,7 +278,7 @@ static bool run_case(const char *folder, const char *name, bool update) {
     Diags *diags = diags_new();
     Arena *arena = arena_new();
     Text yaml = {0}, messages = {0};
-    bool imported = import_model(source, out_path, &yaml, diags);
+    bool imported = import_model(source, out_path, NULL, &yaml, diags);
     Model *model = imported ? model_load_text(arena, out_path, yaml.data, yaml.length, diags) : NULL;
     diags_text(diags, &messages);
     bool good = same(folder, "model.yaml", imported ? yaml.data : "", update);
