@@ -62,6 +62,7 @@ typedef struct {
     bool has_minimum, scale_is_f16;
     const float *table;        // 16 values, or NULL
     const char *name;          // f32, g4x32mh … : names the product function
+    bool sparse;               // without what pruning left out: masks, then the rest
 } PanelFormat;
 
 typedef enum { S_FOR, S_END, S_MAP, S_REDUCE, S_LET, S_MMA, S_CALL } StmtKind;
@@ -177,10 +178,13 @@ typedef struct {
     PanelFormat format;
     int64_t outputs, k, heads;     // heads: 1 for rank 2
     int64_t panels;                // a head
+    uint64_t dense_bytes;          // of a panel with all its values
     uint64_t panel_bytes, bytes;
 } PanelLayout;
-// Of a weight of this type: rank 2 [outputs, k] or 3 [heads, outputs, k]. False when the bytes overflow.
-bool panel_layout(Arena *arena, const Type *type, DType quantize_to, PanelLayout *out);
+// Of a weight of this type: rank 2 [outputs, k] or 3 [heads, outputs, k]. `kept`: of a sparse one, how many values of a row are there at most; else 0.
+// False when the bytes overflow.
+bool panel_layout(Arena *arena, const Type *type, DType quantize_to, int64_t kept, PanelLayout *out);
+int64_t panel_padded(const PanelFormat *format, int64_t k);   // so many values of k a panel has room for
 int panel_head_bytes(const PanelFormat *format);   // of a group's scales and minimums
 int panel_unit(const PanelFormat *format);         // so many values of k lie together
 bool packed_bytes(const Weight *weight, uint64_t *bytes);

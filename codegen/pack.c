@@ -8,10 +8,13 @@
 //                  6 bits, 16 of k at a time: their low four bits as above, then [64][4] bytes of the two high bits, the first four k the lowest;
 //                  5 bits, 32 of k at a time: likewise with one high bit
 //   w8, w6, w5     one such group (f32 scales), its codes filled up with zeros to a multiple of 64 of k
+//   sparse w8      the scales, for each 64 bytes of such codes a mask of those that pruning did not make zero, and these codes behind one another;
+//                  every panel has room for what pruning keeps, and for 64 bytes more that may be read
 // So a panel is one contiguous run in the order in which a product reads it. Outputs that fill up the last panel are zeros. A weight of rank 3 is
 // a run of matrices.
 #include "codegen/kernel.h"
 #include "ir/dequant.h"
+#include "ir/prune.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,11 +48,20 @@ static void panel_format(Arena *arena, DType type, PanelFormat *f) {
 
 int panel_head_bytes(const PanelFormat *f) { return f->bits ? (f->scale_is_f16 ? 128 : 256) * (f->has_minimum ? 2 : 1) : 0; }
 
+int64_t panel_padded(const PanelFormat *f, int64_t k) { return f->bits && !f->group ? round_up(k, 64) : round_up(k, f->type == DT_BF16 ? 2 : 1); }
+
+// Masks, a bit a value, and values that are there; what fills up k is among them, so that it stays what it is.
+static bool sparse_bytes(const PanelFormat *f, int64_t k, int64_t kept, uint64_t head, uint64_t *bytes) {
+    int64_t padded = panel_padded(f, k);
+    return f->bits == 8 && !f->group && kept <= k && size_mad((uint64_t)padded, 8, head + 64, LIMIT, bytes) &&
+           size_mad((uint64_t)(kept + padded - k), 64, *bytes, LIMIT, bytes);
+}
+
 int panel_unit(const PanelFormat *f) { return f->bits == 5 ? 32 : f->bits == 6 ? 16 : f->bits ? 32 / f->bits : f->type == DT_BF16 ? 2 : 1; }
 
-bool panel_layout(Arena *arena, const Type *type, DType quantize_to, PanelLayout *out) {
-    panel_format(arena, quantize_to == DT_COUNT ? type->dtype : quantize_to, &out->format);
-    const PanelFormat *f = &out->format;
+bool panel_layout(Arena *arena, const Type *type, DType quantize_to, int64_t kept, PanelLayout *out) {
+    PanelFormat *f = &out->format;
+    panel_format(arena, quantize_to == DT_COUNT ? type->dtype : quantize_to, f);
     int rank = type->rank;
     out->heads = rank == 3 ? type->dims[0] : 1;
     out->outputs = rank >= 2 ? type->dims[rank - 2] : 1;
@@ -60,8 +72,14 @@ bool panel_layout(Arena *arena, const Type *type, DType quantize_to, PanelLayout
     if (f->group) {
         if (out->k % f->group || !size_mad((uint64_t)(out->k / f->group), head + (uint64_t)f->group * 64 * (uint64_t)f->bits / 8, 0, LIMIT, &bytes)) return false;
     } else if (f->bits) {
-        if (!size_mad((uint64_t)round_up(out->k, 64), 8 * (uint64_t)f->bits, head, LIMIT, &bytes)) return false;
-    } else if (!size_mad((uint64_t)(f->type == DT_BF16 ? round_up(out->k, 2) : out->k), 64 * (uint64_t)dtype_info[f->type].bytes, 0, LIMIT, &bytes)) return false;
+        if (!size_mad((uint64_t)panel_padded(f, out->k), 8 * (uint64_t)f->bits, head, LIMIT, &bytes)) return false;
+    } else if (!size_mad((uint64_t)panel_padded(f, out->k), 64 * (uint64_t)dtype_info[f->type].bytes, 0, LIMIT, &bytes)) return false;
+    out->dense_bytes = (uint64_t)round_up((int64_t)bytes, 64);
+    if (kept) {
+        if (!sparse_bytes(f, out->k, kept, head, &bytes)) return false;
+        f->sparse = true;
+        f->name = arena_printf(arena, "%ss", f->name);
+    }
     out->panel_bytes = (uint64_t)round_up((int64_t)bytes, 64);
     uint64_t panels;
     return size_mad((uint64_t)out->heads, (uint64_t)out->panels, 0, LIMIT, &panels) && size_mad(panels, out->panel_bytes, 0, LIMIT, &out->bytes);
@@ -70,11 +88,15 @@ bool panel_layout(Arena *arena, const Type *type, DType quantize_to, PanelLayout
 // What ops see of a weight that lies in rows: f32, i32 or bool.
 static DType row_type(const Weight *weight) { return value_dtype(&(Value){.kind = VALUE_WEIGHT, .type = weight->type}); }
 
+static bool weight_panels(Arena *arena, const Weight *weight, PanelLayout *layout) {
+    return panel_layout(arena, &weight->type, weight->quantize_to, weight->layout == LAYOUT_SPARSE ? prune_row_keeps(weight) : 0, layout);
+}
+
 bool packed_bytes(const Weight *weight, uint64_t *bytes) {
-    if (weight->layout == LAYOUT_PANELS) {
+    if (weight->layout == LAYOUT_PANELS || weight->layout == LAYOUT_SPARSE) {
         Arena *scratch = arena_new();
         PanelLayout layout;
-        bool ok = panel_layout(scratch, &weight->type, weight->quantize_to, &layout);
+        bool ok = weight_panels(scratch, weight, &layout);
         arena_free(scratch);
         *bytes = layout.bytes;
         return ok;
@@ -87,7 +109,7 @@ bool packed_bytes(const Weight *weight, uint64_t *bytes) {
 typedef struct {
     const Weight *weight;
     PanelLayout layout;
-    uint8_t *panel;
+    uint8_t *panel, *sparse;
     float *row, *scales, *minimums;
     int8_t *codes;
     void *stored;    // a row in the type that it is stored in
@@ -172,17 +194,45 @@ static void pack_floats(const Packer *p, int64_t row, int n) {
     }
 }
 
+// All values of k are zero, also of what is no output; what fills up k stays the byte 0.
+static void put_zeros(const Packer *p) {
+    const PanelLayout *l = &p->layout;
+    uint8_t *codes = p->panel + panel_head_bytes(&l->format);
+    memset(codes, l->format.zero, (size_t)(l->k / 4 * 256));
+    for (int64_t i = l->k / 4 * 256; i < round_up(l->k, 4) * 64; i++)
+        if (i % 4 < l->k % 4) codes[i] = (uint8_t)l->format.zero;
+}
+
+// The panel without what is zero: false when it holds more than its layout has room for.
+static bool make_sparse(const Packer *p) {
+    const PanelLayout *l = &p->layout;
+    int64_t head = panel_head_bytes(&l->format), codes = panel_padded(&l->format, l->k) * 64;
+    const uint8_t *from = p->panel + head, *end = p->sparse + l->panel_bytes - 64;
+    uint8_t *masks = p->sparse + head, *to = masks + codes / 8;
+    memset(p->sparse, 0, l->panel_bytes);
+    memcpy(p->sparse, p->panel, (size_t)head);
+    for (int64_t i = 0; i < codes; i++) {
+        if (from[i] == l->format.zero) continue;
+        if (to == end) return false;
+        masks[i / 8] |= (uint8_t)(1 << i % 8);
+        *to++ = from[i];
+    }
+    return true;
+}
+
 static bool pack_panels(Packer *p, bool (*write)(void *to, const void *bytes, size_t length), void *to) {
     const PanelLayout *l = &p->layout;
     for (int64_t head = 0; head < l->heads; head++)
         for (int64_t panel = 0; panel < l->panels; panel++) {
-            memset(p->panel, 0, l->panel_bytes);
+            memset(p->panel, 0, l->dense_bytes);
+            if (p->sparse) put_zeros(p);
             for (int n = 0; n < 64 && panel * 64 + n < l->outputs; n++) {
                 int64_t row = head * l->outputs + panel * 64 + n;
                 if (l->format.bits) pack_codes(p, row, n);
                 else pack_floats(p, row, n);
             }
-            if (!write(to, p->panel, l->panel_bytes)) return false;
+            if (p->sparse && !make_sparse(p)) return false;
+            if (!write(to, p->sparse ? p->sparse : p->panel, l->panel_bytes)) return false;
         }
     return true;
 }
@@ -207,12 +257,13 @@ static bool pack_rows(const Weight *weight, bool (*write)(void *to, const void *
 }
 
 bool pack_weight(const Weight *weight, bool (*write)(void *to, const void *bytes, size_t length), void *to) {
-    if (weight->layout != LAYOUT_PANELS) return pack_rows(weight, write, to);
+    if (weight->layout != LAYOUT_PANELS && weight->layout != LAYOUT_SPARSE) return pack_rows(weight, write, to);
     Arena *scratch = arena_new();
     Packer p = {.weight = weight};
-    bool ok = panel_layout(scratch, &weight->type, weight->quantize_to, &p.layout);
+    bool ok = weight_panels(scratch, weight, &p.layout);
     if (ok) {
-        p.panel = arena_alloc(scratch, p.layout.panel_bytes);
+        p.panel = arena_alloc(scratch, p.layout.dense_bytes);
+        p.sparse = p.layout.format.sparse ? arena_alloc(scratch, p.layout.panel_bytes) : NULL;
         p.row = ARENA_ARRAY(scratch, float, p.layout.k);
         p.scales = ARENA_ARRAY(scratch, float, p.layout.k);
         p.minimums = ARENA_ARRAY(scratch, float, p.layout.k);

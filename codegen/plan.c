@@ -2,12 +2,13 @@
 // whole C text. Requires a module that the passes have lowered, fused, laid out and placed.
 #include "codegen/plan.h"
 #include "codegen/values.h"
+#include "ir/prune.h"
 #include "runtime/abi.h"
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
-extern const char prelude_abi[], prelude_vector[], prelude_math[], prelude_rows[], prelude_attend_pairs[], prelude_product[], prelude_product_int[], prelude_product_bf16[], prelude_product_amx[], prelude_probes[], prelude_isa_clang[], prelude_isa_gcc[],
+extern const char prelude_abi[], prelude_vector[], prelude_math[], prelude_rows[], prelude_attend_pairs[], prelude_product[], prelude_product_sparse[], prelude_product_int[], prelude_product_bf16[], prelude_product_amx[], prelude_probes[], prelude_isa_clang[], prelude_isa_gcc[],
     prelude_supported[], prelude_nvptx[];
 extern const char prelude_attend[], prelude_cache[];
 
@@ -56,7 +57,8 @@ static bool bind_parameters(Plan *plan, Diags *diags) {
                 if (!w) continue;
                 for (int e = 0; e < (weights ? weights : 1); e++) {
                     const Weight *each = weights ? v->weights[e] : w;
-                    if (to->bound[p] && (to->bound[p]->quantize_to != each->quantize_to || to->bound[p]->layout != each->layout)) {
+                    if (to->bound[p] && (to->bound[p]->quantize_to != each->quantize_to || to->bound[p]->layout != each->layout ||
+                                         (each->layout == LAYOUT_SPARSE && prune_row_keeps(each) != callee->params[p]->kept))) {
                         diag_error(diags, node->loc, "%s: weights of one parameter are stored in different formats", callee->params[p]->name);
                         return false;
                     }
@@ -164,7 +166,9 @@ static bool lies_with_caller(const Func *func, const Value *value) {
 static bool reads_panels(const Node *node) {
     bool coded = node->op == OP_LINEAR_I8, product = coded || node->op == OP_LINEAR || node->op == OP_LINEAR_BF16;
     const Value *w = product ? node->operands[coded ? 3 : 1] : NULL;
-    return !w || w->kind != VALUE_PARAM || w->layout == LAYOUT_PANELS;
+    for (int i = 0; i < node->operand_count; i++)
+        if (node->operands[i] && node->operands[i] != w && node->operands[i]->kind == VALUE_PARAM && node->operands[i]->layout == LAYOUT_SPARSE) return false;
+    return !w || w->kind != VALUE_PARAM || w->layout == LAYOUT_PANELS || (w->layout == LAYOUT_SPARSE && coded);
 }
 
 // Passes may be left out by name: code is made of what fuse, layout and memory leave.
@@ -471,6 +475,7 @@ void plan_emit(const Plan *plan, Flavour flavour, uint64_t blob_hash, Text *out)
     if (any_kernel(plan, OP_CACHE_WRITE)) text_puts(out, prelude_cache);
     text_puts(out, prelude_product);
     if (multiplies_narrow(plan)) {
+        text_puts(out, prelude_product_sparse);
         text_puts(out, prelude_product_int);
         text_puts(out, prelude_product_bf16);
         text_puts(out, prelude_product_amx);

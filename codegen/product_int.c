@@ -5,9 +5,10 @@
 bool product_takes_codes(const PanelFormat *f) { return f->bits && !f->table; }
 
 void product_print_int(const PanelFormat *f, int x_group, Text *out) {
-    text_printf(out, "TN_NOINLINE void product_%s_a%d(float *acc, long ldacc, tn_code_rows x, int rows, const tn_u8 *w, int k, int ahead) {\n"
-                     "    tn_multiply_codes((tn_codes){.bits = %d, .zero = %d, .group = %d, .half = %d, .minimum = %d, .xgroup = %d}, acc, ldacc, x, rows, w, k, ahead);\n}\n",
-                f->name, x_group, f->bits, f->zero, f->group, f->scale_is_f16, f->has_minimum, x_group);
+    text_printf(out, "TN_NOINLINE void product_%s_a%d(float *acc, long ldacc, tn_code_rows x, int rows, const tn_u8 *w, int k, int ahead) {\n", f->name, x_group);
+    if (f->sparse) text_printf(out, "    tn_sparse from = {w + %d, w + %d + (k + 63) / 64 * 512L};\n", panel_head_bytes(f), panel_head_bytes(f));
+    text_printf(out, "    tn_multiply_codes((tn_codes){.bits = %d, .zero = %d, .group = %d, .half = %d, .minimum = %d, .xgroup = %d%s}, acc, ldacc, x, rows, w, k, ahead);\n}\n",
+                f->bits, f->zero, f->group, f->scale_is_f16, f->has_minimum, x_group, f->sparse ? ", .sparse = &from" : "");
 }
 
 void product_print_bf16(Text *out) {

@@ -327,7 +327,7 @@ static bool parse_layout(Parser *p, Layout *layout) {
             *layout = (Layout)i;
             return true;
         }
-    return fail(p, "expected a layout: none, rows or panels");
+    return fail(p, "expected a layout: none, rows, panels or sparse");
 }
 
 // [0:5, 9]: ascending numbers below `of`.
@@ -417,8 +417,9 @@ static bool fresh_name(Parser *p, const char *name, const Token *at) {
 }
 
 // What may follow a definition's type.
-static bool parse_decisions(Parser *p, Layout *layout, int64_t *place) {
-    if (layout && accept_word(p, "layout") && !parse_layout(p, layout)) return false;
+static bool parse_decisions(Parser *p, Value *param, int64_t *place) {
+    if (param && accept_word(p, "layout") && !parse_layout(p, &param->layout)) return false;
+    if (param && param->layout == LAYOUT_SPARSE && !expect_int(p, 1, (int64_t)MAX_ELEMENTS, &param->kept)) return false;
     return !accept_word(p, "at") || expect_large(p, place);
 }
 
@@ -426,15 +427,16 @@ static bool parse_argument(Parser *p, bool param) {
     Token at = p->token;
     const char *name = expect(p, T_VALUE, "a %name");
     int64_t count = 0, place = -1;
-    Layout layout = LAYOUT_NONE;
+    Value decided = {.layout = LAYOUT_NONE};
     Type type;
     if (!name || !expect_mark(p, ':')) return false;
     if (param && p->token.kind == T_NUMBER && (!expect_int(p, 1, MAX_ARRAY, &count) || !(accept_word(p, "x") || fail(p, "expected x"))))
         return false;
-    if (!parse_type(p, &type, param) || !parse_decisions(p, param ? &layout : NULL, &place) || !fresh_name(p, name, &at)) return false;
+    if (!parse_type(p, &type, param) || !parse_decisions(p, param ? &decided : NULL, &place) || !fresh_name(p, name, &at)) return false;
     if ((param ? p->func->param_count : p->func->input_count) == MAX_VALUES) return fail(p, "more than %d here", MAX_VALUES);
     Value *value = param ? func_param(p->func, name, type, (int)count) : func_input(p->func, name, type);
-    value->layout = layout;
+    value->layout = decided.layout;
+    value->kept = decided.kept;
     value->place = place;
     return true;
 }

@@ -136,6 +136,7 @@ static void print_definition(const Value *value, Text *out) {
     if (value->count) text_printf(out, "%d x ", value->count);
     type_text(&value->type, out);
     if (value->kind == VALUE_PARAM && value->layout) text_printf(out, " layout %s", layout_names[value->layout]);
+    if (value->kept) text_printf(out, " %lld", (long long)value->kept);
     if (value->place >= 0) text_printf(out, " at %lld", (long long)value->place);
 }
 

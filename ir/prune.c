@@ -41,8 +41,9 @@ bool prune_equal(const Weight *a, const Weight *b) {
 
 int64_t prune_row_keeps(const Weight *weight) {
     const Prune *p = &weight->prune;
-    int64_t columns = columns_of(weight), rest = columns % p->of;
-    return columns / p->of * p->keep + (rest < p->keep ? rest : p->keep);
+    int64_t columns = columns_of(weight), blocks = blocks_along(weight), rest = blocks % p->of;
+    int64_t values = (blocks / p->of * p->keep + (rest < p->keep ? rest : p->keep)) * p->columns;
+    return values < columns ? values : columns;
 }
 
 // ---- the largest -------------------------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@
 bool prune_keeps_zeros(DType dtype);                            // zero is one of its values in every group, whatever else is in the group
 bool prune_equal(const Weight *a, const Weight *b);             // they take the same rows and columns, and make the same values zero
 Type prune_whole_type(const Weight *weight);                     // before rows and columns are taken
-int64_t prune_row_keeps(const Weight *weight);                  // how many values of a row stay, of a weight that is pruned one value at a time
+int64_t prune_row_keeps(const Weight *weight);                  // how many values of a row stay; fewer where the last block is cut short and stays
 // `n` rows from `row` of the matrix before it is pruned; stays: n × columns bytes, 1 for what stays.
 void prune_mask(const Weight *weight, int64_t row, int64_t n, const float *values, uint8_t *stays);
 // Fills Weight.prune.blocks where blocks are larger than one value, so that reading a row needs no other rows. The weight has bytes or data.

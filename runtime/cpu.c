@@ -21,7 +21,7 @@ static const struct { const char *name; int word, bit; unsigned state; } cpu_kno
     {"avxvnni", LEAF71_A, 4, STATE_AVX},
     {"avx512f", LEAF7_B, 16, STATE_AVX512}, {"avx512bw", LEAF7_B, 30, STATE_AVX512}, {"avx512cd", LEAF7_B, 28, STATE_AVX512},
     {"avx512dq", LEAF7_B, 17, STATE_AVX512}, {"avx512vl", LEAF7_B, 31, STATE_AVX512}, {"avx512vbmi", LEAF7_C, 1, STATE_AVX512},
-    {"avx512vnni", LEAF7_C, 11, STATE_AVX512}, {"avx512bf16", LEAF71_A, 5, STATE_AVX512}, {"avx512fp16", LEAF7_D, 23, STATE_AVX512},
+    {"avx512vbmi2", LEAF7_C, 6, STATE_AVX512}, {"avx512vnni", LEAF7_C, 11, STATE_AVX512}, {"avx512bf16", LEAF71_A, 5, STATE_AVX512}, {"avx512fp16", LEAF7_D, 23, STATE_AVX512},
     {"amx-tile", LEAF7_D, 24, STATE_AMX}, {"amx-int8", LEAF7_D, 25, STATE_AMX}, {"amx-bf16", LEAF7_D, 22, STATE_AMX},
     {"amx-fp16", LEAF71_A, 21, STATE_AMX},
 };

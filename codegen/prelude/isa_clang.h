@@ -52,6 +52,14 @@ TN_INLINE tn_i tn_dot_u8s8(tn_i acc, tn_i w, tn_i x) { return acc + tn_pairs16(w
 #define TN_HAVE_DOT_U7S8 1
 #define TN_HAVE_DOT_U8S8 1
 #endif
+// Bytes from the front of 64, in order, to where the mask has bits; `fill` elsewhere (product_sparse.h). In registers: reading memory so is microcode on AMD.
+#ifdef __AVX512VBMI2__
+typedef char tn_e64 __attribute__((vector_size(64)));
+TN_INLINE tn_i tn_expand8(unsigned long long mask, const tn_u8 *from, int fill) {
+    return (tn_i)__builtin_ia32_expandqi512_mask((tn_e64)tn_load_i((const int *)(const void *)from), (tn_e64)tn_splat_i((int)(0x01010101u * (tn_u8)fill)), mask);
+}
+#define TN_HAVE_EXPAND 1
+#endif
 #ifdef __AVX512BF16__
 typedef __bf16 tn_b32 __attribute__((vector_size(64)));
 TN_INLINE tn_v tn_dot_bf16(tn_v acc, tn_i w, tn_i x) { return (tn_v)__builtin_ia32_dpbf16ps_512(acc, (tn_b32)w, (tn_b32)x); }

@@ -66,6 +66,12 @@ TN_INLINE tn_i tn_dot_u8s8(tn_i acc, tn_i w, tn_i x) {
 #define TN_HAVE_DOT_U8S8 1
 #endif
 #endif
+#ifdef __AVX512VBMI2__
+TN_INLINE tn_i tn_expand8(unsigned long long mask, const tn_u8 *from, int fill) {
+    return (tn_i)_mm512_mask_expand_epi8(_mm512_set1_epi8((char)fill), mask, (__m512i)tn_load_i((const int *)(const void *)from));
+}
+#define TN_HAVE_EXPAND 1
+#endif
 #ifdef __AVX512BF16__
 TN_INLINE tn_v tn_dot_bf16(tn_v acc, tn_i w, tn_i x) { return (tn_v)_mm512_dpbf16_ps((__m512)acc, (__m512bh)w, (__m512bh)x); }
 #define TN_HAVE_DOT_BF16 1

@@ -114,7 +114,7 @@ TN_INLINE void tn_tiles_channels(tn_codes f, float *acc, long ldacc, const tn_co
     }
 }
 
-// The same with codes of less than a byte, opened a slab of k at a time for all rows: acc holds integers until the last.
+// The same with codes of less than a byte or a sparse panel, opened a slab of k at a time for all rows: acc holds integers until the last.
 TN_INLINE void tn_tiles_narrow(tn_codes f, float *acc, long ldacc, const tn_code_rows *x, int rows, const tn_u8 *w, int k) {
     const long row = 8 * f.bits;
     tn_u8 codes[64 * TN_SLAB] __attribute__((aligned(64)));
@@ -124,6 +124,7 @@ TN_INLINE void tn_tiles_narrow(tn_codes f, float *acc, long ldacc, const tn_code
         const long share = (n * row * TN_TILE_ROWS / rows + 63) / 64 * 64;
         const tn_u8 *next = w + tn_codes_head(f) + (from + n) * row;   // asked for while this slab meets its rows
         tn_codes_open(f, codes, w, from, from + n, 0);
+        if (f.sparse) next = f.sparse->value;
         for (int r = 0; r < rows; r += TN_TILE_ROWS, next += share) {
             const int m = rows - r < TN_TILE_ROWS ? rows - r : TN_TILE_ROWS;
             tn_u8 *sums = (tn_u8 *)(void *)(acc + r * ldacc);
@@ -172,7 +173,7 @@ TN_INLINE void tn_slab_open(tn_codes f, tn_slab *s, const tn_u8 *w, int first, i
         for (int k = 0; k < g; k += unit, c += unit * row)
             TN_UNROLL for (int q = 0; q < unit / 4; q++) {
                 TN_UNROLL for (int v = 0; v < 4; v++) {
-                    const tn_i b = tn_codes_quad(f, c + 64 * v, q);
+                    const tn_i b = tn_codes_read(f, c + 64 * v, q);
                     // No borrow crosses bytes: x - 128 flips a bit; small codes are lifted above their zero first.
                     tn_store_i((int *)(void *)(to + 16 * v * depth + 64 * filled), f.zero == 0 ? b : f.zero == 128 ? b ^ zero : tn_sub_i(b | top, zero) ^ top);
                 }
@@ -246,6 +247,7 @@ TN_INLINE void tn_tiles_groups(tn_codes f, float *acc, long ldacc, const tn_code
         const long share = (n * row * TN_TILE_ROWS / rows + 63) / 64 * 64;
         const tn_u8 *next = w + (from + n) * row;   // asked for while this slab meets its rows
         tn_slab_open(f, &s, w, from, n, depth);
+        if (f.sparse) next = f.sparse->value;
         for (int r = 0; r < rows; r += TN_TILE_ROWS, next += share) {
             const int m = rows - r < TN_TILE_ROWS ? rows - r : TN_TILE_ROWS;
             if (m != shape) tn_tiles_shape(shape = m, depth);
@@ -267,7 +269,7 @@ TN_INLINE void tn_multiply_codes(tn_codes f, float *acc, long ldacc, tn_code_row
 #ifdef TN_HAVE_TILES
     if (tn_tiles_take(f, rows)) {
         if (tn_codes_group(f)) tn_tiles_groups(f, acc, ldacc, &x, rows, w, k);
-        else if (f.bits == 8) tn_tiles_channels(f, acc, ldacc, &x, rows, w, k);
+        else if (f.bits == 8 && !f.sparse) tn_tiles_channels(f, acc, ldacc, &x, rows, w, k);
         else tn_tiles_narrow(f, acc, ldacc, &x, rows, w, k);
         tn_tile_release();
         return;

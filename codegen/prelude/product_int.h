@@ -46,7 +46,8 @@ TN_INLINE tn_i tn_dot_u7s8(tn_i acc, tn_i w, tn_i x) { return tn_dot_u8s8(acc, w
 #define TN_DOT8_TAKEN 0
 #endif
 #define TN_KEEP_IN_MEMORY __asm__ volatile("" ::: "memory")
-typedef struct { int bits, zero, group, half, minimum, xgroup; } tn_codes;   // group, xgroup: 0 for all of k; half: scales are binary16
+// group, xgroup: 0 for all of k; half: scales are binary16; sparse: where reading the panel stands (product_sparse.h), NULL when it lies dense
+typedef struct { int bits, zero, group, half, minimum, xgroup; tn_sparse *sparse; } tn_codes;
 typedef struct { const signed char *x; const float *scale; const int *sum; long ldx, ld_scale, ld_sum; int parts; } tn_code_rows;   // parts: so many sums make a group's
 
 TN_INLINE int tn_codes_group(tn_codes f) { return f.group && (!f.xgroup || f.group < f.xgroup) ? f.group : f.xgroup; }
@@ -62,6 +63,8 @@ TN_INLINE tn_i tn_codes_quad(tn_codes f, const tn_u8 *c, const int q) {
     const tn_i high = tn_load_i((const int *)(c + tn_codes_unit(f) * 32));
     return low | ((up > 0 ? high << up : high >> -up) & (f.bits == 6 ? 0x30303030 : 0x10101010));
 }
+// The same of a panel that may be sparse: then all quads are to be read in their order, and `c` says nothing.
+TN_INLINE tn_i tn_codes_read(tn_codes f, const tn_u8 *c, const int q) { return f.sparse ? tn_sparse_next8(f.sparse, f.zero) : tn_codes_quad(f, c, q); }
 TN_INLINE int tn_codes_total(const tn_code_rows *x, int row, int group) {   // of a row's codes in a group
     const int *sum = x->sum + row * x->ld_sum + (long)group * x->parts;
     int total = *sum;
@@ -83,11 +86,12 @@ TN_INLINE void tn_codes_sum(tn_codes f, tn_i s[6][4], const signed char *x, long
     TN_NO_UNROLL for (int i = 0; i < n; i += step, c += bytes, x += step) {
         TN_UNROLL for (int high = 0; high < step / 4; high++) {
             tn_i b[4];
+            if (f.sparse) tn_sparse_ask(f.sparse, ahead);
             TN_UNROLL for (int block = 0; block < bytes / 256; block++)   // spread over the unit
-                if (block * (step / 4) / (bytes / 256) == high)
+                if (block * (step / 4) / (bytes / 256) == high && !f.sparse)
                     TN_UNROLL for (int v = 0; v < vectors; v++) __builtin_prefetch(c + ahead + 256 * block + 64 * v, 0, 2);
             if (high && m * vectors > 16) TN_KEEP_IN_MEMORY;   // the same vectors are loaded again: with six rows there is no register left to keep them
-            TN_UNROLL for (int v = 0; v < vectors; v++) b[v] = tn_codes_quad(f, c + 64 * v, high);
+            TN_UNROLL for (int v = 0; v < vectors; v++) b[v] = tn_codes_read(f, c + 64 * v, high);
             TN_UNROLL for (int r = 0; r < m; r++) {
                 const tn_i a = tn_four(x + r * ldx + 4 * high);
                 TN_UNROLL for (int v = 0; v < vectors; v++) s[r][v] = tn_codes_dot(f, s[r][v], b[v], a);
@@ -128,7 +132,7 @@ TN_INLINE tn_v tn_codes_end(tn_codes f, tn_v y, const tn_code_rows *x, int row, 
 TN_INLINE void tn_codes_tile(tn_codes f, float *acc, long ldacc, const tn_code_rows *x, int r0, const tn_u8 *w, const tn_u8 *open, int first, int last, int end, long ahead, const int m, const int v0, const int vectors) {
     const int head = tn_codes_head(f), g = tn_codes_group(f), row = 8 * f.bits;   // bytes of one k
     tn_codes o = f;
-    if (open) o.bits = 8;
+    if (open) o.bits = 8, o.sparse = 0;
     acc += r0 * ldacc + 16 * v0;
     if (!g) {
         tn_i s[6][4];
@@ -178,7 +182,7 @@ TN_INLINE void tn_codes_groups(tn_codes f, float *acc, long ldacc, const tn_code
     const int head = tn_codes_head(f), g = tn_codes_group(f), row = 8 * f.bits;
     tn_codes o = f;
     tn_v y[6][4];
-    if (open) o.bits = 8;
+    if (open) o.bits = 8, o.sparse = 0;
     acc += r0 * ldacc + 16 * v0;
     TN_UNROLL for (int r = 0; r < m; r++)
         TN_UNROLL for (int v = 0; v < vectors; v++) y[r][v] = first ? tn_load(acc + r * ldacc + 16 * v) : tn_splat(0);
@@ -222,9 +226,10 @@ TN_INLINE void tn_codes_open(tn_codes f, tn_u8 *to, const tn_u8 *w, int first, i
     const int head = tn_codes_head(f), step = tn_codes_unit(f), bytes = 8 * step * f.bits;
     TN_NO_UNROLL for (int i = first; i < last; i += step, to += 64 * step) {
         const tn_u8 *c = w + (f.group ? i / f.group + 1 : 1) * head + (long)i * 8 * f.bits;
-        TN_UNROLL for (int b = 0; b < bytes; b += 64) __builtin_prefetch(c + ahead + b, 0, 2);
+        if (f.sparse) tn_sparse_ask(f.sparse, ahead);
+        TN_UNROLL for (int b = 0; b < bytes && !f.sparse; b += 64) __builtin_prefetch(c + ahead + b, 0, 2);
         TN_UNROLL for (int v = 0; v < 4; v++)
-            TN_UNROLL for (int q = 0; q < step / 4; q++) tn_store_i((int *)(void *)(to + 256 * q + 64 * v), tn_codes_quad(f, c + 64 * v, q));
+            TN_UNROLL for (int q = 0; q < step / 4; q++) tn_store_i((int *)(void *)(to + 256 * q + 64 * v), tn_codes_read(f, c + 64 * v, q));
     }
 }
 TN_INLINE void tn_codes_tiles(tn_codes f, float *acc, long ldacc, const tn_code_rows *x, int rows, const tn_u8 *w, const tn_u8 *open, int first, int last, int end, long ahead) {
@@ -250,10 +255,16 @@ TN_INLINE void tn_codes_finish(tn_codes f, float *acc, long ldacc, const tn_code
 #else
 #define TN_OPENS(rows) ((rows) >= 24)
 #endif
+// A sparse panel is opened for more than two rows, which go through all of k side by side; where bytes do not expand in registers, for any.
+#ifdef TN_HAVE_EXPAND
+#define TN_OPENS_SPARSE(rows) ((rows) > 2)
+#else
+#define TN_OPENS_SPARSE(rows) 1
+#endif
 // acc[row][output] of `rows` rows with one panel. A block of k at a time, so that its weights stay in a near cache for all rows.
 TN_INLINE void tn_codes_product(tn_codes f, float *acc, long ldacc, tn_code_rows x, int rows, const tn_u8 *w, int k, long ahead) {
     enum { K_BLOCK = 1024, K_OPEN = 256 };
-    const int g = tn_codes_group(f), opens = f.bits < 8 && TN_OPENS(rows) && g <= K_OPEN, most = opens ? K_OPEN : K_BLOCK;
+    const int g = tn_codes_group(f), opens = f.sparse ? TN_OPENS_SPARSE(rows) : f.bits < 8 && TN_OPENS(rows) && g <= K_OPEN, most = opens ? K_OPEN : K_BLOCK;
 #ifdef TN_FLOATS_STAY
     const int groups = g && most / g > TN_BLOCK_GROUPS ? TN_BLOCK_GROUPS : g && g < most ? most / g : 1, block = g ? groups * g : most;
 #else

@@ -68,6 +68,9 @@ static const char tn_needs[] = ""
 #ifdef __AVX512VBMI__
     " avx512vbmi"
 #endif
+#ifdef __AVX512VBMI2__
+    " avx512vbmi2"
+#endif
 #ifdef __AVX512VNNI__
     " avx512vnni"
 #endif

@@ -705,6 +705,38 @@ Module *product_module(Arena *arena, uint64_t seed, Diags *diags) {
     return end(&g, diags);
 }
 
+// ---- sparse ----------------------------------------------------------------------------------------------------------------------------
+
+// One value of a row or all of them; ends of rows and of outputs; blocks that lie across vectors; several matrices of x in a kernel.
+enum { SPARSE_SHAPES = 14 };
+Module *sparse_module(Arena *arena, uint64_t seed, Diags *diags) {
+    static const struct { int k, outputs, group; Prune prune; } shapes[SPARSE_SHAPES] = {
+        {256, 65, 0, {154, 256, 1, 1, NULL, NULL}},  {256, 130, 32, {2, 4, 1, 1, NULL, NULL}},    {100, 70, 0, {60, 100, 1, 1, NULL, NULL}},
+        {512, 64, 64, {1, 512, 1, 1, NULL, NULL}},   {512, 3, 128, {512, 512, 1, 1, NULL, NULL}}, {768, 1, 256, {300, 768, 1, 1, NULL, NULL}},
+        {96, 63, 32, {1, 2, 1, 1, NULL, NULL}},      {2080, 9, 32, {1248, 2080, 1, 1, NULL, NULL}}, {320, 33, 32, {3, 5, 16, 4, NULL, NULL}},
+        {1120, 40, 0, {7, 10, 64, 32, NULL, NULL}},  {576, 128, 32, {4, 8, 1, 1, NULL, NULL}},    {8, 20, 0, {1, 8, 1, 1, NULL, NULL}},
+        {2304, 66, 0, {3, 4, 1, 1, NULL, NULL}},     {1000, 17, 0, {2, 3, 1, 7, NULL, NULL}}};
+    Gen g;
+    begin(&g, arena, seed, NULL, diags);
+    int n = (int)(seed % SPARSE_SHAPES);
+    int64_t k = shapes[n].k, sums = shapes[n].group;
+    Value *embed[] = {g.func->inputs[0], param(&g, shape(DT_F32, 2, (int64_t[]){VOCABULARY, k}), 0)}, *parts[3];
+    Value *x = node(&g, OP_EMBEDDING, embed, 2, NULL, 0)->results[0];
+    Attr a[] = {attr_number("group", shapes[n].group), attr_number("sums", (double)sums)};
+    Node *q = node(&g, OP_QUANTIZE_ROWS, &x, 1, a, 2);
+    for (int i = 0; i < 3; i++) {   // two sparse, one dense
+        Weight *w = weight(&g, shape(DT_F32, 2, (int64_t[]){shapes[n].outputs, k}));
+        w->quantize_to = DT_W8;
+        if (i < 2) w->prune = shapes[n].prune;
+        Value *operands[] = {q->results[0], q->results[1], q->results[2], func_weights(g.func, &w, 0), i ? vector(&g, shapes[n].outputs) : NULL};
+        parts[i] = node(&g, OP_LINEAR_I8, operands, 5, NULL, 0)->results[0];
+    }
+    Value *sum = node(&g, OP_MUL, (Value *[]){parts[0], parts[2]}, 2, NULL, 0)->results[0], *all[] = {sum, parts[1]};
+    Value *result = node(&g, OP_CONCAT, all, 2, NULL, 0)->results[0];
+    func_return(g.func, &result, 1);
+    return end(&g, diags);
+}
+
 // ---- heads -----------------------------------------------------------------------------------------------------------------------------
 
 Module *head_module(Arena *arena, uint64_t seed, Diags *diags) {

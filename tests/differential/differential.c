@@ -8,6 +8,7 @@
 //                                        (QUANT=w4a8, GROUP=64, ACT_GROUP=32: with other formats)
 //   differential products COUNT [FIRST]  int8 codes with weights of every integer type, in groups of many sizes: as int8, and in steps of 1 … 17, 33, 96
 //                                        and 97 rows the same bits
+//   differential sparse COUNT [FIRST]    pruned matrices, without their zeros and with them: the same bits
 //   differential bf16 COUNT [FIRST]      quantized to bf16, in the target's own arithmetic
 //
 // Compiled programs run with guard bytes around all they write and NaN in all they have not written, with one thread and three, in a batch, alone, and
@@ -188,7 +189,8 @@ static bool near(const float *got, const float *want, int64_t n, Text *why) {
 }
 
 static bool run_passes_each(Module *module, const Script *script, const float *want, int64_t n, int64_t width, bool look, Text *why, Diags *diags) {
-    PassOptions options = {.target = target, .verify = true, .quantize = quantize, .kv = kv ? kv : "f32", .group = getenv("GROUP"), .activation_group = getenv("ACT_GROUP")};
+    PassOptions options = {.target = target, .verify = true, .quantize = quantize, .kv = kv ? kv : "f32", .group = getenv("GROUP"), .activation_group = getenv("ACT_GROUP"),
+                           .sparse = "always"};
     if (!look || kv) return run_passes(module, &options, diags);
     for (int p = 0; p < pass_count; p++) {
         options.only = passes[p].name;
@@ -215,6 +217,11 @@ static Module *make_graph(Arena *arena, OpId op, uint64_t seed, bool broken, Cov
 static Module *make_products(Arena *arena, OpId op, uint64_t seed, bool broken, Coverage *cover, Diags *diags) {
     (void)op, (void)broken, (void)cover;
     return product_module(arena, seed, diags);
+}
+
+static Module *make_sparse(Arena *arena, OpId op, uint64_t seed, bool broken, Coverage *cover, Diags *diags) {
+    (void)op, (void)broken, (void)cover;
+    return sparse_module(arena, seed, diags);
 }
 
 static Module *make_heads(Arena *arena, OpId op, uint64_t seed, bool broken, Coverage *cover, Diags *diags) {
@@ -278,6 +285,22 @@ static bool generic_bits(const Module *module, const Script *script, const float
     return good;
 }
 
+// The module with its pruned matrices as others lie.
+static bool dense_bits(Make make, uint64_t seed, const Script *script, const float *base, int64_t n, Text *why, Diags *diags) {
+    Arena *arena = arena_new();
+    PassOptions options = {.target = target, .verify = true, .quantize = quantize, .kv = "f32", .sparse = "never"};
+    Module *module = make(arena, OP_COUNT, seed, false, NULL, diags);
+    Compiled c = {0};
+    float *again = calloc((size_t)n, sizeof *again);
+    bool good = module && run_passes(module, &options, diags) && compile(module, target, 1, &c, diags) && execute(&c, script, 1, again) &&
+                !memcmp(again, base, sizeof(float) * (size_t)n);
+    if (!good) text_puts(why, "with their zeros pruned matrices give other bits");
+    compiled_free(&c);
+    free(again);
+    arena_free(arena);
+    return good;
+}
+
 static Verdict differ(Make make, OpId op, uint64_t seed, bool broken, bool thorough, Text *why) {
     Arena *arena = arena_new(), *scratch = arena_new();
     Diags *diags = diags_new();
@@ -286,7 +309,8 @@ static Verdict differ(Make make, OpId op, uint64_t seed, bool broken, bool thoro
     Script script;
     int ids[1200];
     make_script(&script, ids, seed);
-    if (make == make_products) {   // one sequence: 130 rows, then one
+    bool products = make == make_products || make == make_sparse;
+    if (products) {   // one sequence: 130 rows, then one
         script.sequences = 1;
         script.length[0] = 131;
         script.cut[0][1] = 130, script.cut[0][2] = 131;
@@ -298,15 +322,16 @@ static Verdict differ(Make make, OpId op, uint64_t seed, bool broken, bool thoro
         float *want = calloc((size_t)n, sizeof *want), *got = calloc((size_t)n, sizeof *got);
         Compiled c = {0};
         bool ok = reference(original, &script, scratch, want, width, diags);
-        ok = ok && run_passes_each(module, &script, want, n, width, thorough && !broken && !quantize && make != make_products, why, diags);
+        ok = ok && run_passes_each(module, &script, want, n, width, thorough && !broken && !quantize && !products, why, diags);
         if (ok && quantize) ok = reference(module, &script, scratch, want, width, diags);   // what the quantized graph should give
         ok = ok && compile(module, target, 1, &c, diags);
         if (ok && kv) ok = reference(module, &script, scratch, want, width, diags);
         if (ok && !execute(&c, &script, 1, got)) text_puts(why, "a guard byte changed, or what it says of a block is not its largest");
         else if (ok && make == make_heads && !c.program->out_blocks) text_puts(why, "a head that does not say the largest of each block");
         else if (ok && near(got, want, n, why) && (!thorough || variations(&c, &script, got, n, why)) &&
-                 (make != make_products || rows_alike(&c, &script, got, n, why)) &&
-                 (!(quantize || make == make_products) || own_bits || generic_bits(module, &script, got, n, seed, why, diags)))
+                 (!products || rows_alike(&c, &script, got, n, why)) &&
+                 (make != make_sparse || dense_bits(make, seed, &script, got, n, why, diags)) &&
+                 (!(quantize || products) || own_bits || generic_bits(module, &script, got, n, seed, why, diags)))
             verdict = SAME;
         compiled_free(&c);
         free(want);
@@ -439,6 +464,7 @@ int main(int argc, char **argv) {
         return run_graphs(make_graph, count, argc > 3 ? strtoull(argv[3], NULL, 10) : 0);
     }
     if (!strcmp(what, "products")) return run_graphs(make_products, count, argc > 3 ? strtoull(argv[3], NULL, 10) : 0);
+    if (!strcmp(what, "sparse")) return run_graphs(make_sparse, count, argc > 3 ? strtoull(argv[3], NULL, 10) : 0);
     if (!strcmp(what, "heads")) {
         quantize = getenv("QUANT");
         own_bits = true;
@@ -455,6 +481,6 @@ int main(int argc, char **argv) {
         tolerance = 0.05f;   // an x that is rounded the other way
         return run_graphs(make_graph, count, argc > 3 ? strtoull(argv[3], NULL, 10) : 0);
     }
-    fprintf(stderr, "usage: differential ops [SEEDS] | mutations [SEEDS] | graphs COUNT [FIRST] | products COUNT [FIRST] | heads COUNT [FIRST] | int8|bf16 COUNT [FIRST]\n");
+    fprintf(stderr, "usage: differential ops [SEEDS] | mutations [SEEDS] | graphs COUNT [FIRST] | products COUNT [FIRST] | sparse COUNT [FIRST] | heads COUNT [FIRST] | int8|bf16 COUNT [FIRST]\n");
     return 2;
 }

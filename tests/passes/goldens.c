@@ -26,7 +26,7 @@ static char *read_file(const char *path, size_t *length) {
     return text.data;
 }
 
-typedef struct { char passes[256], quantize[32], group[16], activation_group[16], bits[128], prune[128]; bool symmetric, error; size_t input, output; } Expectation;   // where the input ends and the output starts
+typedef struct { char passes[256], quantize[32], group[16], activation_group[16], bits[128], prune[128], sparse[16]; bool symmetric, error; size_t input, output; } Expectation;   // where the input ends and the output starts
 
 // Moves the value of an option out of the line: blanks stay.
 static bool take_option(char *line, const char *name, char *value, size_t room) {
@@ -52,6 +52,7 @@ static bool find_expectation(const char *text, Expectation *out) {
     take_option(out->passes, "--group=", out->group, sizeof out->group);
     take_option(out->passes, "--act-group=", out->activation_group, sizeof out->activation_group);
     take_option(out->passes, "--bits=", out->bits, sizeof out->bits);
+    take_option(out->passes, "--sparse=", out->sparse, sizeof out->sparse);
     take_option(out->passes, "--prune=", out->prune, sizeof out->prune);
     for (char *at = out->bits; (at = strchr(at, ','));) *at = ' ';
     char rest[16];
@@ -67,6 +68,7 @@ static bool run_text(const char *path, const char *text, size_t length, const Ex
     PassOptions options = {.only = expected->passes, .quantize = expected->quantize[0] ? expected->quantize : NULL, .symmetric = expected->symmetric, .verify = true};
     if (expected->group[0]) options.group = expected->group;
     if (expected->prune[0]) options.prune = expected->prune;
+    if (expected->sparse[0]) options.sparse = expected->sparse;
     if (expected->bits[0]) options.choices = expected->bits;
     if (expected->activation_group[0]) options.activation_group = expected->activation_group;
     bool ok = module && run_passes(module, &options, diags);
