@@ -36,6 +36,7 @@ static PassOptions pass_options(const BuildOptions *options, const Target *targe
                          .group = options->group,
                          .activation_group = options->activation_group,
                          .symmetric = options->symmetric,
+                         .sparse = options->sparse,
                          .no_fusion = options->no_fusion,
                          .choices = options->bits,
                          .inputs = options->inputs,

@@ -59,6 +59,7 @@ typedef struct BuildOptions {
     const char *target, *quantize, *group, *activation_group, *calibrate, *bits, *passes, *skip, *print_after;
     bool symmetric, inputs, timing, json; // inputs: of a calibration run
     const char *budget_bits, *budget_kl; // of --quant auto
+    const char *sparse;                  // whether pruned matrices lie without their zeros
     const char *profile; bool show;      // --profile: ordinary options (profile.c); --show prints them
     int step_tokens, step_sequences;     // most in a step; 0: the default
     uint64_t cache_size;

@@ -111,6 +111,7 @@ static void put_formats(Explain *e) {
     }
     if (cache) put_row(e->out, "KV cache", cache);
     if (o->no_fusion) put_row(e->out, "Fusion", "left out");
+    if (o->sparse) put_row(e->out, "Zeros left out", o->sparse);
 }
 
 static void put_build(Explain *e) {

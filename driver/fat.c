@@ -16,9 +16,12 @@ bool fat_open(Fat *fat, const char *path, const BuildOptions *options, Diags *di
     int count = targets_parse(options->target, targets, diags);
     bool done = count > 0;
     if (done) fat->targets = targets_text(targets, count, fat->arena);
+    bool expand = true;   // one layout for all
+    for (int i = 0; i < count; i++) expand = expand && targets[i]->expand;
     for (int i = 0; i < count && done; i++) {
         fat->options[i] = *options;
         fat->options[i].target = targets[i]->name;
+        if (!expand && (!options->sparse || !strcmp(options->sparse, "auto"))) fat->options[i].sparse = "never";
         if (i > 0 && fat->builds[0].options == &fat->builds[0].chosen) {   // --quant auto: chosen once, for all
             fat->options[i].bits = fat->builds[0].chosen.bits;
             fat->options[i].budget_bits = fat->options[i].budget_kl = NULL;

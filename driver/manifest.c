@@ -65,6 +65,7 @@ bool manifest_key(const char *path, const Target *target, const BuildOptions *op
                 options->symmetric ? " symmetric" : "");
     text_printf(key, "step %d %d\n", options->step_tokens, options->step_sequences);
     if (options->no_fusion) text_puts(key, "no fusion\n");
+    if (options->sparse) text_printf(key, "sparse %s\n", options->sparse);
     text_printf(key, "bits %s budget %s %s\n", options->bits ? options->bits : "-", options->budget_bits ? options->budget_bits : "-",
                 options->budget_kl ? options->budget_kl : "-");
     if (!calibration_key(options, key)) return false;

@@ -110,10 +110,17 @@ static bool kv_valid(const PassOptions *options, Diags *diags) {
     return false;
 }
 
+static bool sparse_valid(const PassOptions *options, Diags *diags) {
+    const char *sparse = options->sparse;
+    if (!sparse || !strcmp(sparse, "auto") || !strcmp(sparse, "never") || !strcmp(sparse, "always")) return true;
+    diag_error(diags, NOWHERE, "--sparse is auto, never or always, not '%s'", sparse);
+    return false;
+}
+
 bool pass_options_valid(const PassOptions *options, Diags *diags) {
     const Pass *plan[MOST_PASSES];
     bool planned = plan_passes(options, plan, diags) >= 0;
-    return quantization_valid(options, diags) && kv_valid(options, diags) && planned;
+    return quantization_valid(options, diags) && kv_valid(options, diags) && sparse_valid(options, diags) && planned;
 }
 
 // ---- running -----------------------------------------------------------------------------------------------------------------
