@@ -283,6 +283,9 @@ static void pager_collect(Pager *pager) {
     }
 }
 
+// Being read, or read since pager_collect last looked.
+static bool pager_coming(Piece *piece) { return !piece->there && atomic_load(&piece->job.state) != READ_IDLE; }
+
 static bool pager_less_useful(const Piece *a, const Piece *b) {
     double x = a->share * a->visits, y = b->share * b->visits;
     return x != y ? x < y : a->visited > b->visited;
@@ -313,7 +316,7 @@ int tn_pager_resize(Pager *pager, unsigned long long room, tn_failure *failure) 
     while (!pager_make_room(pager, 0)) {       // what is left is being read
         int count = 0;
         for (int i = 0; i < pager->piece_count; i++)
-            if (atomic_load(&pager->pieces[i].job.state) == READ_WAITING)
+            if (pager_coming(&pager->pieces[i]))
                 pager->waits[count++] = &pager->pieces[i].job;
         if (!count)
             return tn_fail(failure, TN_BAD_MACHINE, "no memory for experts is left");
@@ -422,11 +425,11 @@ static int pager_wait(Pager *pager, const tn_group *groups, int from, int count)
     int waits = 0;
     for (int g = from; g < count; g++) {
         Piece *piece = pager_piece(pager, &groups[g]);
-        if (piece && atomic_load(&piece->job.state) == READ_WAITING)
+        if (piece && pager_coming(piece))
             pager->waits[waits++] = &piece->job;
     }
     for (int i = 0; i < pager->piece_count && !waits; i++)       // no room until one of these is there
-        if (atomic_load(&pager->pieces[i].job.state) == READ_WAITING)
+        if (pager_coming(&pager->pieces[i]))
             pager->waits[waits++] = &pager->pieces[i].job;
     if (waits)
         tn_reader_wait(pager->reader, pager->waits, waits);
