@@ -45,21 +45,34 @@ void parameters_line(const Model *model, Text *out) {
 
 // ---- what a tensor is for -------------------------------------------------------------------------------------------------------------
 
-typedef struct { OpId op; const char *operand; bool routes; double offset; } Use;
+// chosen: by the router that it is, experts a token. output: what it makes is added to something, or is what its block returns; attended: and what
+// it reads comes from an attention.
+typedef struct { OpId op; const char *operand; int chosen; bool output, attended; double offset; } Use;
 
-// Whether the value comes, through ops without parameters of their own, from this linear map.
-static bool comes_from(const Value *value, const Node *linear, int depth) {
-    if (!value || value->kind != VALUE_RESULT || depth > 16) return false;
-    if (value->node == linear) return true;
-    if (value->node->op == OP_LINEAR) return false;
-    for (int i = 0; i < value->node->operand_count; i++)
-        if (comes_from(value->node->operands[i], linear, depth + 1)) return true;
-    return false;
+// The nearest node of this op from which the value comes without another linear map between; NULL: none.
+static const Node *maker(const Value *value, OpId op, int depth) {
+    if (!value || value->kind != VALUE_RESULT || depth > 16) return NULL;
+    if (value->node->op == op) return value->node;
+    const Node *found = NULL;
+    for (int i = 0; i < value->node->operand_count && !found && value->node->op != OP_LINEAR; i++) found = maker(value->node->operands[i], op, depth + 1);
+    return found;
 }
 
-static bool routes(const Func *func, const Node *linear) {
+// How many of its outputs are chosen; 0: it is no router.
+static int chosen(const Func *func, const Node *linear) {
     for (int i = 0; i < func->node_count; i++)
-        if (func->nodes[i]->op == OP_TOP_K && comes_from(func->nodes[i]->operands[0], linear, 0)) return true;
+        if (func->nodes[i]->op == OP_TOP_K && maker(func->nodes[i]->operands[0], OP_LINEAR, 0) == linear) return (int)node_int(func->nodes[i], "k");
+    return 0;
+}
+
+static bool is_output(const Func *func, const Node *linear) {
+    const Value *made = linear->results[0];
+    for (int i = 0; i < func->result_count && func != func->module->main; i++)
+        if (func->results[i] == made) return true;
+    for (int i = 0; i < func->node_count; i++) {
+        const Node *node = func->nodes[i];
+        if (node->op == OP_ADD && (node->operands[0] == made || node->operands[1] == made)) return true;
+    }
     return false;
 }
 
@@ -97,8 +110,10 @@ static void note_uses(const Func *func, Weight *const *const *bound, Use *uses) 
             Weight *const *weights = !v ? NULL : v->kind == VALUE_WEIGHT ? v->weights : v->kind == VALUE_PARAM && bound ? bound[v->index] : NULL;
             if (!weights || uses[weights[0]->id].operand) continue;
             bool variadic = o >= info->operand_count || info->operands[o].variadic;
+            bool map = node->op == OP_LINEAR && o == 1;
             uses[weights[0]->id] = (Use){.op = node->op, .operand = variadic ? "" : info->operands[o].name,
-                                         .routes = node->op == OP_LINEAR && o == 1 && routes(func, node),
+                                         .chosen = map ? chosen(func, node) : 0, .output = map && is_output(func, node),
+                                         .attended = map && maker(node->operands[0], OP_ATTENTION, 0),
                                          .offset = node->op == OP_RMS_NORM ? node_number(node, "offset") : 0};
         }
     }
@@ -106,11 +121,11 @@ static void note_uses(const Func *func, Weight *const *const *bound, Use *uses) 
 
 static const char *use_name(const Use *use) {
     if (!use->operand) return "other";
-    if (use->routes) return "router";
+    if (use->chosen) return "router";
     if (!strcmp(use->operand, "b")) return "bias";
     switch (use->op) {
     case OP_EMBEDDING: return "embedding";
-    case OP_LINEAR: return "linear";
+    case OP_LINEAR: return !use->output ? "linear" : use->attended ? "attention output" : "output";
     case OP_RMS_NORM: case OP_LAYER_NORM: return "norm";
     default: return "other";
     }
@@ -122,6 +137,7 @@ static void tensor_json(const TensorInfo *tensor, const Use *use, Text *out) {
     text_printf(out, ", \"type\": \"%s\", \"shape\": [", dtype_info[tensor->type.dtype].name);
     for (int i = 0; i < tensor->type.rank; i++) text_printf(out, i ? ", %lld" : "%lld", (long long)tensor->type.dims[i]);
     text_printf(out, "], \"use\": \"%s\"", use ? use_name(use) : "other");
+    if (use && use->chosen) text_printf(out, ", \"chosen\": %d", use->chosen);
     if (use && use->offset != 0) text_printf(out, ", \"offset\": %g", use->offset);
     text_puts(out, "}");
 }
@@ -140,8 +156,13 @@ void parameters_json(const Model *model, Text *out) {
     }
     text_puts(out, "{\"name\": ");
     json_text(out, model->name);
-    text_printf(out, ", \"parameters\": %llu, \"bytes\": %llu, \"unshared_parameters\": %llu, \"unshared_bytes\": %llu,\n \"tensors\": [",
+    text_printf(out, ", \"parameters\": %llu, \"bytes\": %llu, \"unshared_parameters\": %llu, \"unshared_bytes\": %llu,\n \"weights\": [",
                 (unsigned long long)p.elements, (unsigned long long)p.bytes, (unsigned long long)p.used_elements, (unsigned long long)p.used_bytes);
+    for (int i = 0; i < model->weights_count; i++) {
+        text_puts(out, i ? ", " : "");
+        json_text(out, model->weights_paths[i]);
+    }
+    text_puts(out, "],\n \"tensors\": [");
     for (int i = 0, n = 0; weights && i < weights->count; i++) {
         if (!weights->declare && !of_tensor[i]) continue;   // a file may hold more than the model uses
         text_puts(out, n++ ? ",\n  " : "\n  ");
