@@ -53,9 +53,8 @@ const unsigned char *tn_blob_section(const Blob *blob, int kind, size_t *length)
     return NULL;
 }
 
-int tn_blob_source(const Blob *blob, uint64_t *begin, uint64_t *weights) {
+int tn_blob_source(const Blob *blob, uint64_t *weights) {
     size_t length;
-    *begin = blob->offset;
     *weights = blob->offset + (uint64_t)(tn_blob_section(blob, SECTION_WEIGHTS, &length) - blob->base);
     return blob->fd;
 }

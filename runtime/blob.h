@@ -19,7 +19,7 @@ void tn_blob_close(Blob *blob);                                  // NULL is allo
 
 const unsigned char *tn_blob_section(const Blob *blob, int kind, size_t *length);   // NULL when absent
 const char *tn_blob_file(const Blob *blob);
-int tn_blob_source(const Blob *blob, uint64_t *begin, uint64_t *weights);   // the file, open for reading as long as the blob is; where in it the blob and its weights begin
+int tn_blob_source(const Blob *blob, uint64_t *weights);         // the file, open for reading as long as the blob is; where in it the weight section begins
 uint64_t tn_blob_hash(const Blob *blob);
 // The index-th record of `key` in SECTION_META, NUL-terminated, or NULL.
 const char *tn_blob_meta(const Blob *blob, const char *key, int index);

@@ -25,6 +25,8 @@ typedef struct {
     tn_row *rows; int row_count, row_room;
 } StepBuffers;
 
+enum { ENGINE_TOKENS = 4096 };
+
 struct tn_engine {
     const tn_program *program;
     const Blob *blob;
@@ -45,6 +47,7 @@ struct tn_engine {
     void (*observe)(void *to, unsigned long long weight, const float *row, long n);   // calibration: tn_step.observe of each step; NULL
     void *observe_to;
     unsigned long long first_ns;     // when the last tn_generate drew its first token
+    unsigned long long token_ns[ENGINE_TOKENS]; int token_count;   // when each of its steps had drawn its tokens: step n's in n % ENGINE_TOKENS
 };
 
 // tn_open over a blob that is open already and stays the caller's.

@@ -161,6 +161,12 @@ static void generate_park(GenerateLoop *loop) {
     loop->parking = 0;
 }
 
+// Keeps when each step's tokens were there, the last few thousand of them.
+static void generate_time(tn_engine *engine) {
+    if (engine->first_ns)
+        engine->token_ns[engine->token_count++ % ENGINE_TOKENS] = tn_now();
+}
+
 static int generate_loop(GenerateLoop *loop) {
     tn_engine *engine = loop->engine;
     generate_park(loop);
@@ -181,6 +187,7 @@ static int generate_loop(GenerateLoop *loop) {
                 return -1;
         }
         generate_park(loop);
+        generate_time(engine);
     }
     return 0;
 }
@@ -189,6 +196,7 @@ int tn_generate(tn_engine *engine, const int *sequences, int count, const tn_gen
     GenerateLoop loop = {.engine = engine, .how = how, .count = count, .active = count, .failure = failure};
     int failed = 0;
     engine->first_ns = 0;
+    engine->token_count = 0;
     if (engine->program->out_kind != TN_PER_ROW)
         return tn_fail(failure, TN_BAD_INPUT, "%s is not a language model: it has no next token", engine->program->model);
     loop.all = calloc((size_t)count + 1, sizeof *loop.all);

@@ -204,8 +204,8 @@ static void pager_preload(Pager *pager) {
 }
 
 static int pager_open(Pager *pager, const tn_program *program, const Blob *blob, tn_failure *failure) {
-    uint64_t begin, from;
-    int fd = tn_blob_source(blob, &begin, &from), slots;
+    uint64_t from;
+    int fd = tn_blob_source(blob, &from), slots;
     double chance = pager_chance(program, &slots);
     size_t count = (size_t)program->piece_count;
     pager->file = tn_blob_file(blob);
@@ -214,7 +214,7 @@ static int pager_open(Pager *pager, const tn_program *program, const Blob *blob,
     pager->waits = calloc(count + 1, sizeof *pager->waits);
     if (!pager->pieces || !pager->waits)
         return tn_fail(failure, TN_BAD_MACHINE, "no memory");
-    if (pager_reserve(pager, program, failure) || !(pager->reader = tn_reader_new(fd, pager->file, begin, failure)))
+    if (pager_reserve(pager, program, failure) || !(pager->reader = tn_reader_new(fd, pager->file, failure)))
         return -1;
     for (int i = 0; i < program->piece_count; i++) {
         const tn_piece *piece = &program->pieces[i];

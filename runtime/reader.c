@@ -1,8 +1,7 @@
 // Threads that read pieces of a file, past the system's page cache where it lets them: what is read here is kept by us, and a copy in the cache would
 // count against the same memory. Jobs lie in two lists, urgent ones and others; a thread takes the next few MiB of the first job that has any.
 //
-// What goes wrong is kept, with the place in the file, until somebody asks. A file that became another size, or was written to and begins otherwise, is
-// an error even where all reads went well. (The time of change alone says nothing: a cache touches its files.)
+// What goes wrong first is kept, with the place in the file, until somebody asks.
 #include "runtime/reader.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -10,17 +9,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-enum { READER_THREADS = 8, READER_PIECE = 2 << 20, READER_STACK = 256 << 10, READER_HEAD = 4096 };
+enum { READER_THREADS = 8, READER_PIECE = 2 << 20, READER_STACK = 256 << 10 };
 
 struct Reader {
     int fd, direct;                // direct: the same file past the page cache; -1: it cannot be
     char *file;
-    struct stat known;
-    uint64_t head_at;
-    unsigned char head[READER_HEAD];
     pthread_t threads[READER_THREADS];
     int thread_count;
     pthread_mutex_t lock;
@@ -114,7 +109,7 @@ static void *reader_thread(void *argument) {
     return NULL;
 }
 
-Reader *tn_reader_new(int fd, const char *file, uint64_t head, tn_failure *failure) {
+Reader *tn_reader_new(int fd, const char *file, tn_failure *failure) {
     Reader *reader = calloc(1, sizeof *reader);
     char path[40];
     pthread_attr_t attributes;
@@ -126,9 +121,6 @@ Reader *tn_reader_new(int fd, const char *file, uint64_t head, tn_failure *failu
     reader->fd = fd;
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     reader->direct = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
-    reader->head_at = head;
-    if (fstat(fd, &reader->known) || pread(fd, reader->head, READER_HEAD, (off_t)head) != READER_HEAD)
-        tn_fail(&reader->failure, TN_BAD_INPUT, "%s: cannot be read: %s", file, strerror(errno));
     pthread_mutex_init(&reader->lock, NULL);
     pthread_cond_init(&reader->work, NULL);
     pthread_cond_init(&reader->done, NULL);
@@ -211,23 +203,10 @@ void tn_reader_wait(Reader *reader, ReadJob *const *jobs, int count) {
 
 uint64_t tn_reader_bytes(const Reader *reader) { return atomic_load(&reader->bytes); }
 
-static bool reader_changed(Reader *reader) {
-    unsigned char head[READER_HEAD];
-    struct stat now;
-    if (fstat(reader->fd, &now) || now.st_size != reader->known.st_size)
-        return true;
-    if (now.st_mtim.tv_sec == reader->known.st_mtim.tv_sec && now.st_mtim.tv_nsec == reader->known.st_mtim.tv_nsec)
-        return false;
-    reader->known = now;
-    return pread(reader->fd, head, READER_HEAD, (off_t)reader->head_at) != READER_HEAD || memcmp(head, reader->head, READER_HEAD);
-}
-
 int tn_reader_check(Reader *reader, tn_failure *failure) {
     pthread_mutex_lock(&reader->lock);
     tn_failure found = reader->failure;
     reader->failure = (tn_failure){0};
     pthread_mutex_unlock(&reader->lock);
-    if (!found.code && reader_changed(reader))
-        tn_fail(&found, TN_BAD_INPUT, "%s: the file was changed while it was in use", reader->file);
     return found.code ? tn_fail(failure, found.code, "%s", found.text) : 0;
 }

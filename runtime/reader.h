@@ -23,15 +23,15 @@ typedef struct ReadJob {
 
 typedef struct Reader Reader;
 
-// `fd` stays the caller's and open; `file`: its name, for messages; `head`: where in it the page lies by which its content is known.
-Reader *tn_reader_new(int fd, const char *file, uint64_t head, tn_failure *failure);
+// `fd` stays the caller's and open; `file`: its name, for messages.
+Reader *tn_reader_new(int fd, const char *file, tn_failure *failure);
 void tn_reader_free(Reader *reader);                        // waits for what is under way, drops the rest
 void tn_reader_start(Reader *reader, ReadJob *job, bool urgent);
 void tn_reader_urge(Reader *reader, ReadJob *job);          // a job that waits becomes urgent
 bool tn_reader_cancel(Reader *reader, ReadJob *job);        // true: it had not begun, and is idle again
 void tn_reader_wait(Reader *reader, ReadJob *const *jobs, int count);   // until one of these jobs waits no longer
 uint64_t tn_reader_bytes(const Reader *reader);             // read so far
-// 0, or -1 with what went wrong first (a read that failed, a file that was cut short or became another since it was opened); then it is forgotten.
+// 0, or -1 with what went wrong first (a read that failed, a file that was cut short); then it is forgotten.
 int tn_reader_check(Reader *reader, tn_failure *failure);
 
 #endif

@@ -112,6 +112,7 @@ static void run_print_json(const Run *run, const RunOutput *output, const int *s
         fputs("null", stdout);
     fputs(", \"seconds\": ", stdout);
     tn_json_number(stdout, run_seconds(run->began_ns, now));
+    tn_run_json_metrics(run);
     fputs("}\n", stdout);
 }
 
@@ -137,6 +138,7 @@ static void run_print(const Run *run, const RunOutput *output, const int *sequen
         fflush(stdout);
         fprintf(stderr, "[%d tokens; first after %.2f s, then %.1f tokens/s; %s]\n", generated, run_seconds(run->began_ns, first),
                 decode > 0 ? (generated - run->prompts.count) / decode : 0, run->prompts.count == 1 ? tn_run_reason(results[0]) : "batch");
+        tn_run_show_paging(run);
     }
 }
 

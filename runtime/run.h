@@ -29,6 +29,9 @@ int tn_run_info(Run *run);                    // info.c; needs no engine
 
 int tn_run_queue(Run *run, int prompt, int want);        // a new sequence with the prompt's tokens, or -1
 int tn_run_flush(Run *run);                              // whether standard output took everything
+// metrics.c: what a token took and what paging did, as fields of a JSON object, each behind a comma; the latter as a line on standard error.
+void tn_run_json_metrics(const Run *run);
+void tn_run_show_paging(const Run *run);
 tn_generation tn_run_generation(const Run *run);
 const char *tn_run_reason(int result);                   // "end", "length", …
 
