@@ -125,19 +125,28 @@ static void reduction(RowValues *r, const Node *node) {
     values_close(r, loops);
 }
 
+// Each slot's row of y lies where `rows` says.
 static void moe_combine(RowValues *r, const Node *node) {
     Kernel *k = r->k;
-    const Value *y = node->operands[0], *w = node->operands[1], *out = node->results[0];
-    Index at[MAX_RANK], in[MAX_RANK], slot[MAX_RANK];
-    int lane, to = values_store(r, out), slots = (int)w->type.dims[w->type.rank - 1];
-    int64_t n;
+    const Value *y = node->operands[0], *rows = node->operands[1], *w = node->operands[2], *out = node->results[0];
+    Index at[MAX_RANK], slot[MAX_RANK];
+    int lane, to = values_store(r, out), slots = (int)w->type.dims[w->type.rank - 1], all = values_buffer(r, y);
+    int64_t n, width = type_row_elements(&out->type);
+    if (y->kind != VALUE_INPUT || all < 0) {
+        values_fail(r, "moe_combine: experts' rows must come from outside its kernel");
+        return;
+    }
+    k->buffers[all].base = arena_printf(k->arena, "(const float *)a->in[%d]", y->index);
+    const char *places = name_of(r, rows);
+    int *row = ARENA_ARRAY(k->arena, int, slots);
+    for (int s = 0; s < slots; s++)
+        row[s] = kernel_buffer(k, arena_printf(k->arena, "%s_%d", k->buffers[all].name, s), DT_F32, PLACE_MEMORY, 0,
+                               arena_printf(k->arena, "%s + (long)%s[%d] * %lld", k->buffers[all].name, places, s, (long long)width));
     int loops = values_open(r, &out->type, at, &lane, &n);
     for (int s = 0; s < slots; s++) {
-        in[0] = at[0];
-        in[1] = slot[1] = index_constant(s);
         slot[0] = at[0];
-        for (int d = 1; d < out->type.rank; d++) in[d + 1] = at[d];
-        Expr *e = expr_op(k, OP_MUL, values_element(r, y, in), values_element(r, w, slot), NULL);
+        slot[1] = index_constant(s);
+        Expr *e = expr_op(k, OP_MUL, expr_load(k, row[s], values_flat(out, at)), values_element(r, w, slot), NULL);
         if (s) e = expr_op(k, OP_ADD, expr_load(k, to, values_flat(out, at)), e, NULL);
         kernel_map(k, to, values_flat(out, at), lane, n, NULL, e);
     }

@@ -64,7 +64,7 @@ static void mark_experts(Plan *plan, const Func *func, int experts, int chosen) 
         FuncPlan *callee = plan_func(plan, node_attr(node, "block")->func);
         int of = experts, slots = chosen;
         if (node->op == OP_MOE_EXPERTS) {
-            const Type *choice = &node->operands[1]->type;
+            const Type *choice = &node->operands[0]->type;
             of = (int)node_int(node, "count");
             slots = (int)choice->dims[choice->rank - 1];
         }

@@ -20,7 +20,7 @@ static Bound bound_to(const Value *v, const Bound *caller) {
 
 static void visit_expert(const Node *node, int expert, const Bound *bound, WeightUse *uses) {
     int first = NO_EXPERT;
-    for (int o = 2; o < node->operand_count; o++) {
+    for (int o = node_params(node); o < node->operand_count; o++) {
         Bound b = bound_to(node->operands[o], bound);
         if (!b.weights || b.count <= expert) continue;
         WeightUse *use = &uses[b.weights[expert]->id];
@@ -39,7 +39,7 @@ static void visit(Plan *plan, const Func *func, const Bound *bound, WeightUse *u
         if (moe || node->op == OP_CALL) {
             const Func *callee = node_attr(node, "block")->func;
             Bound *inner = ARENA_ARRAY(plan->arena, Bound, callee->param_count);
-            for (int p = 0; p < callee->param_count; p++) inner[p] = bound_to(node->operands[(moe ? 2 : callee->input_count) + p], bound);
+            for (int p = 0; p < callee->param_count; p++) inner[p] = bound_to(node->operands[node_params(node) + p], bound);
             for (int e = 0; moe && e < (int)node_int(node, "count"); e++) visit_expert(node, e, bound, uses);
             if (!moe) visit(plan, callee, inner, uses);
             continue;

@@ -49,7 +49,7 @@ static bool bind_parameters(Plan *plan, Diags *diags) {
             if (node->op != OP_CALL && node->op != OP_MOE_EXPERTS) continue;
             const Func *callee = node_attr(node, "block")->func;
             FuncPlan *to = plan_func(plan, callee);
-            int first = node->op == OP_CALL ? callee->input_count : 2;
+            int first = node_params(node);
             for (int p = 0; p < callee->param_count; p++) {
                 const Value *v = node->operands[first + p];
                 int weights = v->kind == VALUE_WEIGHT ? (v->count > 0 ? v->count : 1) : 0;
@@ -235,23 +235,25 @@ static void count_calls(Plan *plan, const Func *func, int times) {
 
 // ---- where things lie ---------------------------------------------------------------------------------------------------------------
 
-// Behind main's frame: rows gathered for experts and what they make, with position and sequence of each; partial results of attention; rotary angles.
+// Of the rows gathered for experts: where each input's lie, and where those end, followed by position and sequence of each.
+uint64_t gather_place(const Plan *plan, const Node *experts, int input) {
+    uint64_t slots = (uint64_t)experts->operands[0]->type.dims[1], pairs = (uint64_t)plan->module->max_tokens * slots, at = plan->gather_offset;
+    for (int i = 0; i < input; i++) at += (uint64_t)round_up((int64_t)(pairs * row_bytes(&node_attr(experts, "block")->func->inputs[i]->type)) + 64, 64);   // int8 products read up to 64 bytes past a row
+    return at;
+}
+
+// Behind main's frame: rows gathered for experts, with position and sequence of each; partial results of attention; rotary angles.
 static void plan_arena(Plan *plan) {
     const Module *m = plan->module;
-    uint64_t in = 0, out = 0;
+    uint64_t gather = plan->gather_offset = (uint64_t)round_up(m->main->frame_bytes, 64);
     for (int i = 0; i < m->func_count; i++)
         for (int n = 0; n < m->funcs[i]->node_count; n++) {
             const Node *node = m->funcs[i]->nodes[n];
             if (node->op != OP_MOE_EXPERTS) continue;
-            const Func *expert = node_attr(node, "block")->func;
-            uint64_t slots = (uint64_t)node->operands[1]->type.dims[node->operands[1]->type.rank - 1], rows = (uint64_t)m->max_tokens * slots;
-            uint64_t x = rows * (row_bytes(&expert->inputs[0]->type) + 8), y = rows * row_bytes(&expert->results[0]->type);
-            if (x > in) in = x;
-            if (y > out) out = y;
+            uint64_t end = gather_place(plan, node, node_attr(node, "block")->func->input_count) + 8 * (uint64_t)m->max_tokens * (uint64_t)node->operands[0]->type.dims[1];
+            if (end > gather) gather = end;
         }
-    plan->gather_offset = (uint64_t)round_up(m->main->frame_bytes, 64);
-    plan->gather_out = (uint64_t)round_up((int64_t)(plan->gather_offset + in), 64);
-    plan->partial_offset = (uint64_t)round_up((int64_t)(plan->gather_out + out), 64);
+    plan->partial_offset = (uint64_t)round_up((int64_t)gather, 64);
     uint64_t partial = 0;
     for (int i = 0; i < m->func_count; i++)
         if (plan->funcs[i].kernel && plan->funcs[i].kernel->partial_bytes > partial) partial = plan->funcs[i].kernel->partial_bytes;

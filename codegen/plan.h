@@ -52,7 +52,7 @@ struct Plan {
     int *order;                // their ids in order of offset
     WeightPiece *pieces; int piece_count;   // in order of offset
     uint64_t weights_bytes, arena_bytes, page_bytes;
-    uint64_t gather_offset, gather_out;   // in the arena: rows gathered for experts, their results
+    uint64_t gather_offset;    // in the arena: rows gathered for experts
     uint64_t partial_offset;   // in the arena: what a kernel leaves for the one behind it
     int rotation_count, rotation_capacity; Rotation *rotations;
     bool causal;
@@ -61,6 +61,7 @@ struct Plan {
 
 bool plan_vary(Plan *plan, FuncPlan *f, const Schedule *schedules, int count, Diags *diags);   // for the tuner: more forms of a kernel
 FuncPlan *plan_func(const Plan *plan, const Func *func);
+uint64_t gather_place(const Plan *plan, const Node *experts, int input);
 int param_slot(const Func *func, int param);    // the first of a parameter's offsets
 void text_in_comment(const char *text, Text *out);
 const char *plan_describe(const Plan *plan, const FuncPlan *f, Arena *arena);

@@ -253,7 +253,7 @@ static void print_block_call(Step *s, const Node *node, const FuncPlan *callee, 
 static void print_expert_weights(Step *s, const Node *node, const FuncPlan *callee, int count) {
     text_puts(s->out, "(const tn_u64 *const[]){");
     for (int p = 0; p < callee->func->param_count; p++) {
-        const Value *v = node->operands[2 + p];
+        const Value *v = node->operands[node_params(node) + p];
         if (v->kind == VALUE_PARAM && v->count > 0) {
             text_printf(s->out, "p + %d, ", param_slot(s->f->func, v->index));
             continue;
@@ -271,30 +271,31 @@ static void print_expert_weights(Step *s, const Node *node, const FuncPlan *call
 // Every thread makes the list of groups for itself, out of the same choices, so that it knows them without waiting. Where no expert has more than
 // one row, it finds it where it lies; else rows are put in order of expert.
 static void print_experts(Step *s, const Node *node, const FuncPlan *callee) {
-    const Value *x = node->operands[0], *e = node->operands[1];
-    const Module *m = s->plan->module;
-    int slots = (int)e->type.dims[e->type.rank - 1], count = (int)node_int(node, "count");
-    long long pairs = (long long)m->max_tokens * slots;
-    unsigned long long in = row_bytes(&callee->func->inputs[0]->type), out = row_bytes(&callee->func->results[0]->type);
+    const Value *e = node->operands[0];
+    int slots = (int)e->type.dims[1], count = (int)node_int(node, "count"), inputs = callee->func->input_count;
     barrier(s);
-    text_printf(s->out, "    {   // %d of %d experts a token\n        int *const place = (int *)(frame + %lld), scratch[%d];\n        tn_group groups[%d];\n", slots, count, (long long)node->frame, 2 * count,
-                count);
-    text_printf(s->out, "        const int pairs = %s * %d;\n        long first, last;\n        tn_share(w, pairs, &first, &last);\n", rows_of(&x->type), slots);
+    text_printf(s->out, "    {   // %d of %d experts a token\n        int scratch[%d], *const place = (int *)(", slots, count, 2 * count);
+    print_place(s, node->results[1], false);
+    text_printf(s->out, ");\n        tn_group groups[%d];\n        const int pairs = %s * %d;\n        long first, last;\n        tn_share(w, pairs, &first, &last);\n", count, rows_of(&e->type), slots);
     text_puts(s->out, "        const int group_count = tn_moe_groups(groups, place, scratch, (const int *)(");
     print_place(s, e, false);
-    text_printf(s->out, "), pairs, %d, %d, first, last);\n        const int *position = s->position, *sequence = s->sequence;\n        const tn_u8 *x = ", slots, count);
-    print_place(s, x, false);
-    text_printf(s->out, ";\n        tn_u8 *const ys = s->arena + %llu;\n        if (group_count < pairs) {\n            tn_u8 *const xs = s->arena + %llu;\n", (unsigned long long)s->plan->gather_out,
-                (unsigned long long)s->plan->gather_offset);
-    text_printf(s->out, "            int *const positions = (int *)(xs + %lldLL * %llu), *const sequences = positions + %lld;\n", pairs, in, pairs);
-    text_printf(s->out, "            tn_moe_gather(xs, positions, sequences, x, s, place, %d, %llu, first, last);\n            x = xs, position = positions, sequence = sequences;\n            tn_barrier(w);\n        }\n", slots, in);
+    text_printf(s->out, "), pairs, %d, %d, first, last);\n        const int *position = s->position, *sequence = s->sequence;\n        const tn_u8 *x[] = {", slots, count);
+    for (int i = 0; i < inputs; i++) {
+        print_place(s, node->operands[1 + i], false);
+        text_puts(s->out, i + 1 < inputs ? ", " : "};\n        if (group_count < pairs) {\n");
+    }
+    for (int i = 0; i < inputs; i++)
+        text_printf(s->out, "            x[%d] = tn_moe_gather(s->arena + %llu, x[%d], place, %d, %llu, first, last);\n", i, (unsigned long long)gather_place(s->plan, node, i), i, slots,
+                    (unsigned long long)row_bytes(&callee->func->inputs[i]->type));
+    unsigned long long positions = gather_place(s->plan, node, inputs), sequences = positions + 4ull * (unsigned long long)s->plan->module->max_tokens * (unsigned long long)slots;
+    text_printf(s->out, "            position = (const int *)tn_moe_gather(s->arena + %llu, (const tn_u8 *)position, place, %d, 4, first, last);\n", positions, slots);
+    text_printf(s->out, "            sequence = (const int *)tn_moe_gather(s->arena + %llu, (const tn_u8 *)sequence, place, %d, 4, first, last);\n            tn_barrier(w);\n        }\n", sequences, slots);
     text_puts(s->out, "        const tn_u64 *const *const p_expert = ");
     print_expert_weights(s, node, callee, count);
     text_printf(s->out, ";\n        for (int from = 0, to; from < group_count; from = to) {\n            to = tn_paged(s, w, p_expert, %d, %d, groups, from, group_count);\n", callee->func->param_count, count);
-    text_printf(s->out, "            %s(s, w, frame + %lld, (const tn_u8 *const[]){x}, (tn_u8 *const[]){ys}, p_expert, groups, from, to, position, sequence);\n        }\n        tn_moe_scatter(",
-                callee->name, (long long)node->frame + (long long)round_up(4 * pairs, 64));
+    text_printf(s->out, "            %s(s, w, frame + %lld, x, (tn_u8 *const[]){", callee->name, (long long)node->frame);
     print_place(s, node->results[0], false);
-    text_printf(s->out, ", ys, place, %llu, first, last);\n        tn_barrier(w);\n    }\n", out);
+    text_puts(s->out, "}, p_expert, groups, from, to, position, sequence);\n        }\n    }\n");
 }
 
 // ---- functions --------------------------------------------------------------------------------------------------------------------

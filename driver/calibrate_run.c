@@ -75,7 +75,7 @@ static void walk(Sharing *s, const Func *func, const Bound *params) {
         }
         if (node->op != OP_CALL && node->op != OP_MOE && node->op != OP_MOE_EXPERTS) continue;
         const Func *callee = node_attr(node, "block")->func;
-        int first = node->op == OP_CALL ? callee->input_count : node->op == OP_MOE ? 3 : 2;
+        int first = node_params(node);
         Bound *inner = ARENA_ARRAY(s->arena, Bound, callee->param_count);
         for (int p = 0; p < callee->param_count; p++) inner[p] = bound(node->operands[first + p], params);
         walk(s, callee, inner);

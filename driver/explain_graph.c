@@ -76,7 +76,7 @@ static int add_nodes(Drawing *d, int first) {
         item.class = "block";
         while (last + 1 < f->node_count && called(f->nodes[last + 1]) == callee) last++;
         if (node->op == OP_MOE_EXPERTS) {
-            const Type *choice = &node->operands[1]->type;
+            const Type *choice = &node->operands[0]->type;
             add_text(&item, arena_printf(d->arena, "%lld of %lld experts a token", (long long)choice->dims[choice->rank - 1], (long long)node_int(node, "count")));
         } else if (last > first) {
             item.title = arena_printf(d->arena, "%s × %d", callee->name, last - first + 1);

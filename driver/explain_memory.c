@@ -46,12 +46,6 @@ static bool is_call(const Node *node) { return node->op == OP_CALL || node->op =
 
 static const Func *callee_of(const Node *node) { return is_call(node) ? node_attr(node, "block")->func : NULL; }
 
-static uint64_t expert_frame(const Func *func, const Node *node) {
-    const Type *experts = &node->operands[1]->type;
-    uint64_t pairs = (uint64_t)func->module->max_tokens * (uint64_t)func->row_factor * (uint64_t)experts->dims[experts->rank - 1];
-    return (uint64_t)round_up((int64_t)(4 * pairs), 64);
-}
-
 static void add_func(Timeline *t, const Func *func, uint64_t base, int depth);
 
 // The columns of one node; `after` is how many calls like it follow.
@@ -62,12 +56,7 @@ static void add_node(Timeline *t, const Func *func, const Node *node, uint64_t b
         return;
     }
     uint64_t at = base + (node->frame > 0 ? (uint64_t)node->frame : 0);
-    int first = t->column_count;
-    if (node->op == OP_MOE_EXPERTS) {
-        uint64_t scratch = expert_frame(func, node);
-        add_func(t, callee, at + scratch, depth + 1);
-        add_box(t, (Box){"dispatch", "scratch", {0}, first, t->column_count - 1, at, scratch});
-    } else add_func(t, callee, at, depth + 1);
+    add_func(t, callee, at, depth + 1);
 }
 
 static void add_func(Timeline *t, const Func *func, uint64_t base, int depth) {
@@ -244,8 +233,8 @@ void explain_memory(Explain *e) {
     section_begin(e, "memory", "Memory over time",
                   "One arena holds every value of a step. Two values may have the same bytes when they do not live at the same time. Point at a box for its exact place.");
     add_func(&t, m->main, 0, 0);
-    if (plan->gather_out > plan->gather_offset)
-        add_box(&t, (Box){"rows gathered for experts", "scratch", {0}, 0, t.column_count - 1, plan->gather_offset, plan->arena_bytes - plan->gather_offset});
+    if (plan->partial_offset > plan->gather_offset)
+        add_box(&t, (Box){"rows gathered for experts", "scratch", {0}, 0, t.column_count - 1, plan->gather_offset, plan->partial_offset - plan->gather_offset});
     text_printf(e->out, "<h3>The arena: ");
     html_bytes(e->out, (double)plan->arena_bytes);
     text_printf(e->out, " <small>for %d tokens, %d rows of output, %d sequences a step</small></h3>\n", m->max_tokens, m->max_rows, m->max_sequences);

@@ -81,7 +81,7 @@ static void note_uses(const Func *func, Weight *const *const *bound, Use *uses);
 // The callee with this call's weights in its parameters' places.
 static void note_call(const Node *node, Weight *const *const *bound, Use *uses) {
     const Func *callee = node_attr(node, "block")->func;
-    int first = node->op == OP_CALL ? callee->input_count : node->op == OP_MOE ? 3 : 2;
+    int first = node_params(node);
     for (int e = 0, count = 1; e < count; e++) {
         Arena *arena = arena_new();
         Weight *const **inner = ARENA_ARRAY(arena, Weight *const *, callee->param_count);

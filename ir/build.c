@@ -247,6 +247,11 @@ Node *func_node(Func *func, OpId id, Value *const *operands, int operand_count, 
     return node;
 }
 
+int node_params(const Node *call) {
+    int inputs = node_attr(call, "block")->func->input_count;
+    return call->op == OP_MOE ? 3 : call->op == OP_MOE_EXPERTS ? 1 + inputs : inputs;
+}
+
 void func_uses(const Func *func, const Value *value, int *nodes, int *returns) {
     *nodes = *returns = 0;
     for (int n = 0; n < func->node_count; n++)

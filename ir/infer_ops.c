@@ -351,27 +351,28 @@ static bool free_of_state(Infer *infer, const Func *func, NameSet *seen, int dep
     return true;
 }
 
-// x at operand 0, the experts' numbers at operand `e`, parameters from operand `first`.
-static bool expert_call(Infer *infer, int e, int first) {
+// The experts' numbers at operand `e`, then or before them what the callee takes.
+static bool expert_call(Infer *infer, int e, int first_input) {
     const Node *node = infer->node;
     const Func *callee = node_attr(node, "block")->func;
     int64_t count = node_int(node, "count");
-    const Type *x = &infer->in[0], *experts = &infer->in[e];
+    int inputs = callee->input_count, first = node_params(node);
+    const Type *experts = &infer->in[e];
     if (count < 1 || count > MAX_ARRAY) return infer_error(infer, "count=%lld must be within 1 … %d", (long long)count, MAX_ARRAY);
     if (!expect_dtype(infer, e, DT_I32)) return false;
-    if (!type_symbolic(x) || experts->rank != 2 || experts->dims[0] != x->dims[0])
-        return infer_error(infer, "e must be [T, k] for x [T, …]");
-    if (callee->input_count != 1 || callee->result_count != 1)
-        return infer_error(infer, "%s must take one input and return one value", callee->name);
-    if (!type_equal(&callee->inputs[0]->type, x)) {
-        type_mismatch(infer, callee, node->operands[0], callee->inputs[0]);
-        return false;
-    }
-    const Type *result = &callee->results[0]->type;
-    if (!type_symbolic(result) || result->dims[0] != x->dims[0] || result->dtype != DT_F32)
-        return infer_error(infer, "%s must return f32 with a row for each token", callee->name);
+    if (node->op == OP_MOE ? inputs != 1 : inputs < 1) return infer_error(infer, "%s must take one input and return one value", callee->name);
+    if (callee->result_count != 1) return infer_error(infer, "%s must return one value", callee->name);
     if (node->operand_count - first != callee->param_count)
         return infer_error(infer, "%s takes %d parameters, not %d", callee->name, callee->param_count, node->operand_count - first);
+    for (int i = 0; i < inputs; i++) {
+        const Value *x = node->operands[first_input + i];
+        if (!x || x->kind == VALUE_PARAM || x->kind == VALUE_WEIGHT) return infer_error(infer, "%s needs a value for %s, not a parameter", callee->name, callee->inputs[i]->name);
+        if (!type_symbolic(&x->type) || experts->rank != 2 || experts->dims[0] != x->type.dims[0]) return infer_error(infer, "e must be [T, k] for x [T, …]");
+        if (!type_equal(&callee->inputs[i]->type, &x->type)) return type_mismatch(infer, callee, x, callee->inputs[i]), false;
+    }
+    const Type *result = &callee->results[0]->type;
+    if (!type_symbolic(result) || result->dims[0] != experts->dims[0] || result->dtype != DT_F32)
+        return infer_error(infer, "%s must return f32 with a row for each token", callee->name);
     for (int i = 0; i < callee->param_count; i++) {
         const Value *given = node->operands[first + i], *wanted = callee->params[i];
         const char *name = wanted->user_name ? wanted->user_name : wanted->name;
@@ -391,7 +392,7 @@ static bool expert_call(Infer *infer, int e, int first) {
 }
 
 void infer_MOE(Infer *infer) {
-    if (!expect_dtype(infer, 1, DT_F32) || !expert_call(infer, 2, 3)) return;
+    if (!expect_dtype(infer, 1, DT_F32) || !expert_call(infer, 2, 0)) return;
     Type weights = infer->in[1];
     weights.dtype = DT_I32;
     if (!type_equal(&weights, &infer->in[2])) infer_error(infer, "w and e must have the same shape");
@@ -399,25 +400,27 @@ void infer_MOE(Infer *infer) {
 }
 
 void infer_MOE_EXPERTS(Infer *infer) {
-    if (!expert_call(infer, 1, 2)) return;
+    if (!expert_call(infer, 0, 1)) return;
     Type type = node_attr(infer->node, "block")->func->results[0]->type;
     if (type.rank == MAX_RANK) {
         infer_error(infer, "the result has too many dimensions");
         return;
     }
     memmove(type.dims + 2, type.dims + 1, sizeof *type.dims * (size_t)(type.rank - 1));
-    type.dims[1] = infer->in[1].dims[1];
+    type.dims[1] = infer->in[0].dims[1];
     type.rank++;
     infer_result(infer, type);
+    infer_result(infer, infer->in[0]);
 }
 
 void infer_MOE_COMBINE(Infer *infer) {
-    if (!expect_dtype(infer, 0, DT_F32) || !expect_dtype(infer, 1, DT_F32)) return;
-    Type type = infer->in[0];
-    const Type *weights = &infer->in[1];
+    if (!expect_dtype(infer, 0, DT_F32) || !expect_dtype(infer, 1, DT_I32) || !expect_dtype(infer, 2, DT_F32)) return;
+    Type type = infer->in[0], rows = infer->in[1];
+    const Type *weights = &infer->in[2];
+    rows.dtype = DT_F32;
     if (!type_symbolic(&type) || type.rank < 2 || weights->rank != 2 || weights->dims[0] != type.dims[0] ||
-        weights->dims[1] != type.dims[1]) {
-        infer_error(infer, "y must be [T, slots, …] and w [T, slots]");
+        weights->dims[1] != type.dims[1] || !type_equal(&rows, weights)) {
+        infer_error(infer, "y must be [T, slots, …], rows and w [T, slots]");
         return;
     }
     type.rank--;

@@ -263,34 +263,38 @@ void eval_CALL(Eval *eval) {
     if (!frame_run(eval->frame->interp, callee, inputs, params, eval->frame->rows, eval->out, eval->arena)) eval->ok = false;
 }
 
+// Of a tensor, the rows of some (row, slot) pairs.
+static Tensor rows_of_pairs(const Tensor *x, const int64_t *chosen, int64_t count, int64_t slots, Arena *arena) {
+    Tensor rows = *x;
+    rows.dims[0] = count;
+    size_t bytes = (size_t)(tensor_elements(x) / (x->dims[0] ? x->dims[0] : 1)) * element_bytes(x->type.dtype);
+    char *values = ARENA_ARRAY(arena, char, bytes * (size_t)count + 1);
+    for (int64_t i = 0; i < count; i++) memcpy(values + (size_t)i * bytes, (const char *)x->data + (size_t)(chosen[i] / slots) * bytes, bytes);
+    rows.data = values;
+    return rows;
+}
+
 // Runs expert `number` on the rows whose slot chose it; `rows` lists (row, slot) pairs as row·slots + slot.
-static bool run_expert(Eval *eval, int first_param, int number, const int64_t *chosen, int64_t count, int64_t slots, float *to) {
+static bool run_expert(Eval *eval, const Tensor *x, int number, const int64_t *chosen, int64_t count, int64_t slots, float *to) {
     const Node *node = eval->node;
     const Func *callee = node_attr(node, "block")->func;
     Frame *frame = eval->frame;
     Arena *arena = arena_new();
-    const Tensor *x = &eval->in[0];
-    int symbol = (int)(-1 - x->type.dims[0]);
-    int64_t columns = tensor_elements(x) / (x->dims[0] ? x->dims[0] : 1), width = type_row_elements(&callee->results[0]->type);
-    Tensor input = *x, result;
-    input.dims[0] = count;
-    float *values = ARENA_ARRAY(arena, float, count * columns);
+    int symbol = (int)(-1 - x->type.dims[0]), first_param = node_params(node);
+    int64_t width = type_row_elements(&callee->results[0]->type);
+    Tensor *inputs = ARENA_ARRAY(arena, Tensor, callee->input_count), result;
+    for (int i = 0; i < callee->input_count; i++) inputs[i] = rows_of_pairs(&x[i], chosen, count, slots, arena);
     int32_t *position = ARENA_ARRAY(arena, int32_t, count);
     Rows rows[3];
     memcpy(rows, frame->rows, sizeof rows);
-    for (int64_t i = 0; i < count; i++) {
-        int64_t row = chosen[i] / slots;
-        memcpy(values + i * columns, (const float *)x->data + row * columns, sizeof *values * (size_t)columns);
-        if (rows[symbol].position) position[i] = rows[symbol].position[row];
-    }
-    input.data = values;
+    for (int64_t i = 0; i < count && rows[symbol].position; i++) position[i] = rows[symbol].position[chosen[i] / slots];
     rows[symbol] = (Rows){count, rows[symbol].position ? position : NULL, NULL};
     Weight *const **params = ARENA_ARRAY(arena, Weight *const *, callee->param_count);
     for (int i = 0; i < callee->param_count; i++) {
         params[i] = eval_weights(eval, first_param + i);
         if (node->operands[first_param + i]->count) params[i] += number;
     }
-    bool ok = frame_run(frame->interp, callee, &input, params, rows, &result, arena);
+    bool ok = frame_run(frame->interp, callee, inputs, params, rows, &result, arena);
     for (int64_t i = 0; ok && i < count; i++)
         memcpy(to + chosen[i] * width, (const float *)result.data + i * width, sizeof *to * (size_t)width);
     arena_free(arena);
@@ -298,41 +302,55 @@ static bool run_expert(Eval *eval, int first_param, int number, const int64_t *c
 }
 
 // Every slot's expert output: [rows, slots, …] into `to`.
-static bool run_experts(Eval *eval, int e, int first_param, float *to) {
+static bool run_experts(Eval *eval, int e, int first_input, float *to) {
     const int32_t *expert = eval->in[e].data;
     int64_t slots = eval->in[e].dims[1], pairs = eval->in[e].dims[0] * slots, experts = node_int(eval->node, "count");
     int64_t *chosen = ARENA_ARRAY(eval->arena, int64_t, pairs);
+    int inputs = node_attr(eval->node, "block")->func->input_count;
+    Tensor *x = ARENA_ARRAY(eval->arena, Tensor, inputs);
+    for (int i = 0; i < inputs; i++) x[i] = eval_operand(eval, first_input + i);
     for (int64_t i = 0; i < pairs; i++)
         if (expert[i] < 0 || expert[i] >= experts) return eval_error(eval, "there is no expert %d of %lld", expert[i], (long long)experts);
     for (int number = 0; number < experts; number++) {
         int64_t count = 0;
         for (int64_t i = 0; i < pairs; i++)
             if (expert[i] == number) chosen[count++] = i;
-        if (count && !run_expert(eval, first_param, number, chosen, count, slots, to)) return eval->ok = false;
+        if (count && !run_expert(eval, x, number, chosen, count, slots, to)) return eval->ok = false;
     }
     return true;
 }
 
-void eval_MOE_EXPERTS(Eval *eval) { run_experts(eval, 1, 2, eval->out[0].data); }
+// Here rows come in order.
+void eval_MOE_EXPERTS(Eval *eval) {
+    run_experts(eval, 0, 1, eval->out[0].data);
+    int64_t pairs = eval->in[0].dims[0] * eval->in[0].dims[1];
+    for (int64_t i = 0; i < pairs; i++) ((int32_t *)eval->out[1].data)[i] = (int32_t)i;
+}
 
-static void combine(const float *y, const float *w, int64_t rows, int64_t slots, int64_t width, float *to) {
-    for (int64_t r = 0; r < rows; r++)
+static void combine(const float *y, const int32_t *rows, const float *w, int64_t count, int64_t slots, int64_t width, float *to) {
+    for (int64_t r = 0; r < count; r++)
         for (int64_t i = 0; i < width; i++) {
             double sum = 0;
-            for (int64_t s = 0; s < slots; s++) sum += (double)w[r * slots + s] * y[(r * slots + s) * width + i];
+            for (int64_t s = r * slots; s < (r + 1) * slots; s++) sum += (double)w[s] * y[(rows ? rows[s] : s) * width + i];
             to[r * width + i] = (float)sum;
         }
 }
 
 void eval_MOE_COMBINE(Eval *eval) {
-    int64_t rows = eval->in[1].dims[0], slots = eval->in[1].dims[1], width = type_row_elements(&eval->node->results[0]->type);
-    combine(eval->in[0].data, eval->in[1].data, rows, slots, width, eval->out[0].data);
+    int64_t count = eval->in[2].dims[0], slots = eval->in[2].dims[1], width = type_row_elements(&eval->node->results[0]->type);
+    const int32_t *rows = eval->in[1].data;
+    for (int64_t i = 0; i < count * slots; i++)
+        if (rows[i] < 0 || rows[i] >= count * slots) {
+            eval_error(eval, "there is no row %d of %lld", rows[i], (long long)(count * slots));
+            return;
+        }
+    combine(eval->in[0].data, rows, eval->in[2].data, count, slots, width, eval->out[0].data);
 }
 
 void eval_MOE(Eval *eval) {
-    int64_t rows = eval->in[1].dims[0], slots = eval->in[1].dims[1], width = type_row_elements(&eval->node->results[0]->type);
-    float *y = ARENA_ARRAY(eval->arena, float, rows * slots * width);
-    if (run_experts(eval, 2, 3, y)) combine(y, eval->in[1].data, rows, slots, width, eval->out[0].data);
+    int64_t count = eval->in[1].dims[0], slots = eval->in[1].dims[1], width = type_row_elements(&eval->node->results[0]->type);
+    float *y = ARENA_ARRAY(eval->arena, float, count * slots * width);
+    if (run_experts(eval, 2, 0, y)) combine(y, NULL, eval->in[1].data, count, slots, width, eval->out[0].data);
 }
 
 // ---- entry ----------------------------------------------------------------------------------------------------------------

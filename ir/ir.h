@@ -207,6 +207,7 @@ Attr attr_func(const char *name, Func *func);
 const Attr *node_attr(const Node *node, const char *name);            // never NULL for a name of the spec
 double node_number(const Node *node, const char *name);
 int64_t node_int(const Node *node, const char *name);
+int node_params(const Node *call);                                    // of call, moe or moe_experts: its first operand that is a parameter
 void func_uses(const Func *func, const Value *value, int *nodes, int *returns);   // how often used
 void func_replace_uses(Func *func, Value *old, Value *by);
 void func_remove(Func *func, Node *node);

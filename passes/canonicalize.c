@@ -93,25 +93,6 @@ static bool simplify(Func *func) {
 
 // ---- repeated work -----------------------------------------------------------------------------------------------------------------------
 
-static bool same_weights(const Value *a, const Value *b) {
-    if (a->kind != VALUE_WEIGHT || b->kind != VALUE_WEIGHT || a->count != b->count) return false;
-    return memcmp(a->weights, b->weights, sizeof *a->weights * (size_t)(a->count > 0 ? a->count : 1)) == 0;
-}
-
-static bool same_operation(const Node *a, const Node *b) {
-    if (a->op != b->op || a->operand_count != b->operand_count || a->result_count != b->result_count) return false;
-    for (int k = 0; k < a->operand_count; k++) {
-        const Value *p = a->operands[k], *q = b->operands[k];
-        if (p != q && !(p && q && same_weights(p, q))) return false;
-    }
-    for (int i = 0; i < a->attr_count; i++) {
-        const Attr *p = &a->attrs[i], *q = &b->attrs[i];
-        if (p->number != q->number || p->func != q->func || p->size_count != q->size_count || (p->text && strcmp(p->text, q->text) != 0)) return false;
-        if (memcmp(p->sizes, q->sizes, sizeof *p->sizes * (size_t)p->size_count) != 0) return false;
-    }
-    return true;
-}
-
 static bool pure(const Node *node) {
     return !op_is(node, STATE) && !(node_calls(node) && func_has(node_attr(node, "block")->func, STATE));
 }
@@ -136,7 +117,7 @@ static bool merge_repeated(Func *func) {
         Node *node = func->nodes[i];
         if (!pure(node)) continue;
         int slot = (int)(operation_hash(node) & (uint64_t)(capacity - 1));
-        while (table[slot] && !same_operation(table[slot], node)) slot = (slot + 1) & (capacity - 1);
+        while (table[slot] && !node_same(table[slot], node)) slot = (slot + 1) & (capacity - 1);
         if (!table[slot]) {
             table[slot] = node;
             continue;
@@ -187,7 +168,7 @@ static void each_call(Module *module, const Func *callee, CallVisit *visit, int 
 
 static void drop_operand(Func *caller, Node *call, int which, void *context) {
     (void)caller, (void)context;
-    int at = which + (call->op == OP_CALL ? node_attr(call, "block")->func->input_count : call->op == OP_MOE ? 3 : 2);
+    int at = which + node_params(call);
     memmove(&call->operands[at], &call->operands[at + 1], sizeof *call->operands * (size_t)(call->operand_count - at - 1));
     call->operand_count--;
 }

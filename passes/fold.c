@@ -54,17 +54,13 @@ static bool readable(const Value *value) {
     return true;
 }
 
-static int first_param(const Node *call) {
-    return call->op == OP_CALL ? node_attr(call, "block")->func->input_count : call->op == OP_MOE ? 3 : 2;
-}
-
 static bool calls(const Node *node, const Func *func) { return node_calls(node) && node_attr(node, "block")->func == func; }
 
 // What a call passes for the arguments of an expression in its callee.
 static Value **passed(const Fold *fold, const Node *call, Value *const *args, int count) {
     Value **by = ARENA_ARRAY(fold->scratch, Value *, count);
     for (int k = 0; k < count; k++)
-        by[k] = args[k] && args[k]->kind == VALUE_PARAM ? call->operands[first_param(call) + args[k]->index] : args[k];
+        by[k] = args[k] && args[k]->kind == VALUE_PARAM ? call->operands[node_params(call) + args[k]->index] : args[k];
     return by;
 }
 

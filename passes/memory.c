@@ -7,9 +7,6 @@
 //   - Inputs and results of a function lie where its caller put them: place -1. Those of main lie in the step's own arrays.
 //   - A cache has no place: pages hold it.
 //   - Kernels keep nothing between two calls and have no frame: place and frame -1.
-//   - At node->frame of a moe_experts node lies the dispatch's scratch, then, 64-aligned, the frame of the expert's function:
-//       i32 place[T·k]
-//     with T = max_tokens × this function's row_factor and k = slots a token; see moe_scratch_bytes.
 // Places of values that live at the same time do not overlap. Large values are placed first, each in the smallest gap that holds it.
 #include "passes/passes.h"
 #include "passes/rewrite.h"
@@ -46,14 +43,7 @@ static bool value_bytes(const Func *func, const Type *type, uint64_t *bytes) {
            round_up(*bytes, bytes);
 }
 
-static int64_t slots_of(const Node *node) { return node->operands[1]->type.dims[node->operands[1]->type.rank - 1]; }
-
-// The place of each (token, slot) pair.
-static bool moe_scratch_bytes(const Func *func, const Node *node, uint64_t *bytes) {
-    uint64_t pairs;
-    return size_mad(rows_of(func, node->operands[0]->type.dims[0]), (uint64_t)slots_of(node), 0, FRAME_LIMIT, &pairs) && size_mad(pairs, 4, 0, FRAME_LIMIT, bytes) &&
-           round_up(*bytes, bytes);
-}
+static int64_t slots_of(const Node *node) { return node->operands[0]->type.dims[node->operands[0]->type.rank - 1]; }
 
 // ---- what needs room, and when ---------------------------------------------------------------------------------------------------------
 
@@ -87,15 +77,8 @@ static bool add_frame(Pieces *pieces, int i) {
     node->frame = -1;
     if (!node_calls(node)) return true;
     const Func *callee = node_attr(node, "block")->func;
-    Piece piece = {.from = i, .to = i, .node = node, .bytes = (uint64_t)callee->frame_bytes};
-    bool sized = true;
-    if (node->op == OP_MOE_EXPERTS) {
-        uint64_t scratch = 0;
-        sized = moe_scratch_bytes(pieces->func, node, &scratch) && size_mad(scratch, 1, piece.bytes, FRAME_LIMIT, &piece.bytes);
-    } else if (callee->kernel) {
-        return true;
-    }
-    return add_piece(pieces, piece, sized);
+    if (callee->kernel) return true;
+    return add_piece(pieces, (Piece){.from = i, .to = i, .node = node, .bytes = (uint64_t)callee->frame_bytes}, true);
 }
 
 // ---- placing ---------------------------------------------------------------------------------------------------------------------------

@@ -110,7 +110,7 @@ static int binding_value(Bindings *bindings, const Value *value) {
 static void bind_call(Bindings *bindings, const Node *node) {
     if (!node_calls(node)) return;
     const Func *callee = node_attr(node, "block")->func;
-    int first = node->op == OP_CALL ? callee->input_count : node->op == OP_MOE ? 3 : 2;
+    int first = node_params(node);
     for (int p = 0; p < callee->param_count && first + p < node->operand_count; p++) {
         Value *operand = node->operands[first + p];
         if (operand && value_is_weight(operand))
@@ -168,6 +168,25 @@ bool type_has_rows(const Type *type) { return type->rank > 0 && type->dims[0] < 
 bool const_scalar(const Value *value, double *number) {
     if (!value || value->kind != VALUE_RESULT || value->node->op != OP_CONST) return false;
     *number = node_number(value->node, "value");
+    return true;
+}
+
+static bool same_weights(const Value *a, const Value *b) {
+    if (a->kind != VALUE_WEIGHT || b->kind != VALUE_WEIGHT || a->count != b->count) return false;
+    return memcmp(a->weights, b->weights, sizeof *a->weights * (size_t)(a->count > 0 ? a->count : 1)) == 0;
+}
+
+bool node_same(const Node *a, const Node *b) {
+    if (a->op != b->op || a->operand_count != b->operand_count || a->result_count != b->result_count) return false;
+    for (int k = 0; k < a->operand_count; k++) {
+        const Value *p = a->operands[k], *q = b->operands[k];
+        if (p != q && !(p && q && same_weights(p, q))) return false;
+    }
+    for (int i = 0; i < a->attr_count; i++) {
+        const Attr *p = &a->attrs[i], *q = &b->attrs[i];
+        if (p->number != q->number || p->func != q->func || p->size_count != q->size_count || (p->text && strcmp(p->text, q->text) != 0)) return false;
+        if (memcmp(p->sizes, q->sizes, sizeof *p->sizes * (size_t)p->size_count) != 0) return false;
+    }
     return true;
 }
 

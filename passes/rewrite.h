@@ -40,6 +40,7 @@ bool op_is(const Node *node, unsigned flags);                   // any of the op
 bool node_calls(const Node *node);                              // call, moe or moe_experts
 bool func_has(const Func *func, unsigned flags);                // a node with any of the flags, in callees as well
 bool type_has_rows(const Type *type);
+bool node_same(const Node *a, const Node *b);                   // one operation on the same operands
 bool const_scalar(const Value *value, double *number);          // the result of a `const`
 
 // Adds a node like func_node, then moves it before node number `at`. NULL with an error when it does not type-check.

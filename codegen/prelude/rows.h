@@ -312,16 +312,9 @@ TN_INLINE int tn_paged(const tn_step *s, tn_worker *w, const tn_u64 *const *p, i
     w->since = w->launch + 1;
     return to;
 }
-TN_NOINLINE void tn_moe_gather(tn_u8 *to, int *position, int *sequence, const tn_u8 *from, const tn_step *s, const int *place, int slots, long bytes, long first, long last) {
-    for (long i = first; i < last; i++) {
-        const int t = (int)(i / slots);
-        const long at = place[i];
-        position[at] = s->position[t];
-        sequence[at] = s->sequence[t];
-        for (long b = 0; b < bytes; b++) to[at * bytes + b] = from[t * bytes + b];
-    }
-}
-TN_NOINLINE void tn_moe_scatter(tn_u8 *to, const tn_u8 *from, const int *place, long bytes, long first, long last) {
+// Each pair's row, from its token's to its place: those of the pairs first … last-1. Returns `to`.
+TN_NOINLINE const tn_u8 *tn_moe_gather(tn_u8 *to, const tn_u8 *from, const int *place, int slots, long bytes, long first, long last) {
     for (long i = first; i < last; i++)
-        for (long b = 0; b < bytes; b++) to[i * bytes + b] = from[place[i] * bytes + b];
+        for (long b = 0; b < bytes; b++) to[place[i] * bytes + b] = from[i / slots * bytes + b];
+    return to;
 }

@@ -71,7 +71,7 @@ static const Row rows[] = {
     {"expand %h {shape=[T, 4, 12]}", "expand: sizes 6 and 12 do not match in dimension -1 (from the end)"},
     {"first %s", "first: x must have a row for each token ([T, …])"},
     {"attend %h, %h {scale=1}", "attend: cache must be the result of cache_write"},
-    {"moe_combine %h, %p", "moe_combine: y must be [T, slots, …] and w [T, slots]"},
+    {"moe_combine %h, %i, %p", "moe_combine: y must be [T, slots, …], rows and w [T, slots]"},
     {"quantize_rows %i", "quantize_rows: x is i32, not f32"},
     {"linear_i8 %x, %x, %x, %one", "linear_i8: q is f32, not i8"},
     {"quantize_rows %x {group=3}", "quantize_rows: group=3 must divide the 8 of a row"},

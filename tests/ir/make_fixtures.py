@@ -340,9 +340,11 @@ def functions():
     weights = [*up, *down, shared]
     lists = "[@w0, @w1, @w2], [@w3, @w4, @w5], @w6 {block=@expert, count=3}"
     case("moe", f"moe %x0, %x1, %x2, {lists}", [x, w, e], [(d(w)[..., None] * d(y)).sum(1)], weights, expert)
-    case("moe_experts", f"moe_experts %x0, %x1, {lists}", [x, e], [y], weights, expert)
+    pairs = np.arange(T * 2).reshape(T, 2)
+    case("moe_experts", f"moe_experts %x1, %x0, {lists}", [x, e], [y, pairs], weights, expert)
     z = normal(T, 2, 4)
-    case("moe_combine", "moe_combine %x0, %x1", [z, w], [(d(w)[..., None] * d(z)).sum(1)])
+    rows = (pairs * 7 + 3) % (T * 2)
+    case("moe_combine", "moe_combine %x0, %x1, %x2", [z, rows, w], [(d(w)[..., None] * d(z.reshape(T * 2, 4)[rows])).sum(1)])
     case("call", "call %x0, @w0, @w1, @w2 {block=@expert} label \"layer=0\"", [x], [np.array([run(0, row) for row in x])], [up[0], down[0], shared], expert)
 
 

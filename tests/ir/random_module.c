@@ -126,9 +126,9 @@ static Node *random_call(Random *r, Func *func, OpId op) {
     Attr attrs[] = {attr_func("block", callee), attr_number("count", experts)};
     if (callee == func || r->value_count > MOST_VALUES - 32) return NULL;
     if (op != OP_CALL && callee->inputs[0]->type.dims[0] != DIM_T) return NULL;
-    for (int i = 0; i < (op == OP_CALL ? callee->input_count : 1); i++) operands[count++] = value_like(r, func, callee->inputs[i]->type);
-    if (op == OP_MOE) operands[count++] = value_like(r, func, (Type){DT_F32, 2, {DIM_T, slots}});
-    if (op != OP_CALL) operands[count++] = value_like(r, func, (Type){DT_I32, 2, {DIM_T, slots}});
+    if (op == OP_MOE_EXPERTS) operands[count++] = value_like(r, func, (Type){DT_I32, 2, {DIM_T, slots}});
+    for (int i = 0; i < (op == OP_MOE ? 1 : callee->input_count) && count < 64; i++) operands[count++] = value_like(r, func, callee->inputs[i]->type);
+    if (op == OP_MOE) operands[count++] = value_like(r, func, (Type){DT_F32, 2, {DIM_T, slots}}), operands[count++] = value_like(r, func, (Type){DT_I32, 2, {DIM_T, slots}});
     for (int i = 0; i < callee->param_count && count < 64; i++)
         operands[count++] = param_like(r, func, callee->params[i]->type, op == OP_CALL ? callee->params[i]->count : below(r, 2) * experts);
     return func_node(func, op, operands, count, attrs, op == OP_CALL ? 1 : 2, NULL, NOWHERE, r->diags);
@@ -145,6 +145,14 @@ static Node *random_attention(Random *r, Func *func, OpId op) {
     if (op == OP_ATTENTION) return func_node(func, op, (Value *[]){q, k, v}, 3, attrs, 3, NULL, NOWHERE, r->diags);
     Node *write = func_node(func, OP_CACHE_WRITE, (Value *[]){k, v}, 2, NULL, 0, NULL, NOWHERE, r->diags);
     return write ? func_node(func, op, (Value *[]){q, write->results[0]}, 2, attrs, 3, NULL, NOWHERE, r->diags) : NULL;
+}
+
+static Node *random_combine(Random *r, Func *func) {
+    int64_t slots = 1 + below(r, 3);
+    if (r->value_count > MOST_VALUES - 32) return NULL;
+    Value *y = value_like(r, func, (Type){DT_F32, 3, {DIM_T, slots, size(r)}}), *rows = value_like(r, func, (Type){DT_I32, 2, {DIM_T, slots}});
+    Value *operands[] = {y, rows, value_like(r, func, (Type){DT_F32, 2, {DIM_T, slots}})};
+    return func_node(func, OP_MOE_COMBINE, operands, 3, NULL, 0, NULL, NOWHERE, r->diags);
 }
 
 // Values of int8 are rare: an op that wants one gets it when there is one.
@@ -182,6 +190,7 @@ static Node *random_node(Random *r, Func *func) {
     if (r->expert && op_info(op)->flags & (CALL | STATE | SEQUENCE)) return NULL;
     if (op_info(op)->flags & CALL) return random_call(r, func, op);
     if (op == OP_ATTENTION || op == OP_ATTEND) return random_attention(r, func, op);
+    if (op == OP_MOE_COMBINE) return random_combine(r, func);
     const OpInfo *info = op_info(op);
     Value *operands[16] = {0};
     Attr attrs[MAX_ATTRS];

@@ -136,10 +136,6 @@ static bool check_frame(const Func *func, Text *problem) {
         }
         if (callee->kernel) continue;
         int64_t bytes = callee->frame_bytes;
-        if (node->op == OP_MOE_EXPERTS) {
-            int64_t k = node->operands[1]->type.dims[1], rows = bytes_of(func, &node->operands[0]->type) / (4 * type_row_elements(&node->operands[0]->type));
-            bytes += (4 * rows * k + 63) / 64 * 64;
-        }
         if (node->frame < 0) WRONG("%s: a call of %s without a frame", func->name, callee->name);
         pieces[count++] = (Piece){i, i, node->frame, bytes, callee->name};
     }
@@ -176,7 +172,7 @@ bool check_layout(const Module *module, Text *problem) {
                     const Func *callee = node_attr(node, "block")->func;
                     wanted = callee->params[k - callee->input_count]->layout;
                 } else if (node->op == OP_MOE_EXPERTS) {
-                    wanted = node_attr(node, "block")->func->params[k - 2]->layout;
+                    wanted = node_attr(node, "block")->func->params[k - node_params(node)]->layout;
                 }
                 bool table = node->op == OP_EMBEDDING && layout_of(value) == LAYOUT_PANELS;
                 if (layout_of(value) != wanted && !table) WRONG("%s: %s lies wrong for %s", module->funcs[f]->name, value->name, op_info(node->op)->name);
