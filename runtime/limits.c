@@ -3,6 +3,7 @@
 // for itself (registers, a cache) by the slowest one's own time. A limit is the best of its repetitions: what was possible once is possible, and a
 // neighbour's burst of work must not make the kernels look better.
 #include "runtime/limits.h"
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -123,6 +124,16 @@ static unsigned char *limits_buffer(size_t bytes) {
     return buffer;
 }
 
+double tn_limits_memory(const tn_engine *engine, size_t most, double seconds) {
+    size_t bytes = limits_memory_bytes();
+    if (bytes > most)
+        bytes = most / LIMITS_HUGE_PAGE * LIMITS_HUGE_PAGE;
+    unsigned char *memory = bytes ? limits_buffer(bytes) : NULL;
+    double rate = memory ? limits_reading(engine, memory, bytes, true, seconds) : 0;
+    free(memory);
+    return rate;
+}
+
 void tn_limits_measure(const tn_engine *engine, double seconds, Limits *limits) {
     *limits = (Limits){0};
     size_t weights = 0, threads = (size_t)tn_team_threads(engine->team);
@@ -131,7 +142,7 @@ void tn_limits_measure(const tn_engine *engine, double seconds, Limits *limits) 
         mapped = NULL;                     // not in memory as a whole
     if (weights > LIMITS_MOST_WEIGHTS)
         weights = LIMITS_MOST_WEIGHTS;
-    unsigned char *own = limits_buffer(threads * LIMITS_CACHE), *memory;
+    unsigned char *own = limits_buffer(threads * LIMITS_CACHE);
     for (int i = 0; own && i < engine->program->probe_count && limits->peak_count < LIMITS_MOST; i++) {
         const tn_probe *probe = &engine->program->probes[i];
         if (probe->operations > 0)
@@ -146,11 +157,8 @@ void tn_limits_measure(const tn_engine *engine, double seconds, Limits *limits) 
     if (mapped)
         limits->weights = limits_reading(engine, mapped, weights, true, seconds);
     limits->weights_bytes = limits->weights > 0 ? weights : 0;
-    size_t bytes = limits_memory_bytes();
-    if ((memory = limits_buffer(bytes)))
-        limits->memory = limits_reading(engine, memory, bytes, true, seconds);
-    limits->memory_bytes = limits->memory > 0 ? bytes : 0;
-    free(memory);
+    limits->memory = tn_limits_memory(engine, SIZE_MAX, seconds);
+    limits->memory_bytes = limits->memory > 0 ? limits_memory_bytes() : 0;
 }
 
 double tn_limits_peak(const Limits *limits, const char *arithmetic) {

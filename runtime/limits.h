@@ -20,5 +20,6 @@ void tn_limits_measure(const tn_engine *engine, double seconds, Limits *limits);
 double tn_limits_peak(const Limits *limits, const char *arithmetic);               // NULL, or no such probe: 0
 // At which the same `bytes` can be read again and again: of the smallest cache that holds them, else the better of memory and weights.
 double tn_limits_read(const Limits *limits, double bytes);
+double tn_limits_memory(const tn_engine *engine, size_t most, double seconds);   // bytes a second that its team reads of memory, from more than fits a cache, but at most so much
 
 #endif
