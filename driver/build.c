@@ -109,6 +109,9 @@ static void describe(Build *build, const char *path) {
     snprintf(context, sizeof context, "%lld", (long long)model->context);
     add_record(meta, "name", model->name);
     add_record(meta, "context", context);
+    char memory[24];
+    snprintf(memory, sizeof memory, "%llu", (unsigned long long)build->options->memory);
+    add_record(meta, "memory", build->options->memory ? memory : NULL);
     add_record(meta, "kv", cache_format(&(PassOptions){.kv = build->options->kv, .quantize = build->options->quantize}));
     add_record(meta, "chat.begin", model->chat_begin);
     add_record(meta, "chat.system", model->chat_system);

@@ -254,6 +254,7 @@ static int run(const Command *command, int argc, char **argv) {
                "exe, so, obj, c, llvm-ir, asm, ptx or cuda (default: by OUT's ending, else exe)");
     build_options_add(&options, &job.build);
     cache_options_add(&options, &job.build);
+    option_add(&options, "--memory", OPTION_SIZE, &job.build.memory, "SIZE", "what the program may take when it runs, as 3G: experts that do not fit are read when they are chosen");
     option_add(&options, "--json", OPTION_FLAG, &job.json, NULL, "one JSON object about what was made");
     int code = options_parse(&options, argc, argv);
     if (code >= 0) return code;

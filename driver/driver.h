@@ -63,6 +63,7 @@ typedef struct BuildOptions {
     const char *profile; bool show;      // --profile: ordinary options (profile.c); --show prints them
     int step_tokens, step_sequences;     // most in a step; 0: the default
     uint64_t cache_size;
+    uint64_t memory;             // of a compiled program; 0: no bound
     bool no_cache, reference, no_tuning, no_fusion;
     bool several;                // the command takes several targets
     // Called after each pass (with the module as it then is), after the model is read (likewise) and after every other phase (NULL).

@@ -35,7 +35,7 @@ typedef struct {
     uint64_t hash;               // BlobHeader.hash
 } BlobTrailer;
 
-// SECTION_META: records of `key\0` u32 length, bytes. Keys: name, context, chat.user, chat.assistant, chat.system, chat.generation,
+// SECTION_META: records of `key\0` u32 length, bytes. Keys: name, context, memory (bytes that a run takes at most), chat.user, chat.assistant, chat.system, chat.generation,
 // chat.begin (templates with {text}; chat.begin opens a conversation, with a system message chat.system does instead), stop (one record a stop string), description (free text for --info), source (a line a source file).
 
 #endif
