@@ -5,13 +5,8 @@
 #include "frontend/json.h"
 
 #include <elf.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
-#include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 enum { INFO_LIMIT = 1 << 20, NPY_HEADER = 128, ARGUMENT_LIMIT = 120 << 10 };   // Linux takes arguments of 128 KiB
@@ -25,44 +20,6 @@ bool side_is_program(const char *path) {
 }
 
 // ---- a program beside -----------------------------------------------------------------------------------------------------
-
-// Starts it with one end of a pipe as `out_fd` (1: its standard output).
-static bool start(Side *side, char *const arguments[], int out_fd, Diags *diags) {
-    int ends[2];
-    posix_spawn_file_actions_t actions;
-    if (pipe2(ends, O_CLOEXEC) != 0) return diag_error(diags, NOWHERE, "no pipe: %s", strerror(errno)), false;
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_adddup2(&actions, ends[1], out_fd);
-    int failed = posix_spawn(&side->child, side->path, &actions, NULL, arguments, environ);
-    posix_spawn_file_actions_destroy(&actions);
-    close(ends[1]);
-    side->pipe = ends[0];
-    if (!failed) return true;
-    close(ends[0]);
-    side->child = 0, side->pipe = -1;
-    diag_error(diags, FILE_LOC(side->path), "cannot be run: %s", strerror(failed));
-    return false;
-}
-
-// Its exit code; it has said why on standard error, which it shares.
-static int stop(Side *side) {
-    int status = 0;
-    if (side->pipe >= 0) close(side->pipe);
-    side->pipe = -1;
-    while (side->child > 0 && waitpid(side->child, &status, 0) < 0 && errno == EINTR) {}
-    side->child = 0;
-    return WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_INPUT;
-}
-
-static size_t read_whole(int fd, void *into, size_t length) {
-    size_t at = 0;
-    for (ssize_t got; at < length; at += (size_t)got) {
-        got = read(fd, (char *)into + at, length - at);
-        if (got < 0 && errno == EINTR) got = 0;
-        else if (got <= 0) break;
-    }
-    return at;
-}
 
 static const char *info_text(const json_t *info, const char *key) {
     const char *text = json_string_value(json_object_get(info, key));
@@ -96,16 +53,15 @@ static int open_beside(Side *side, Diags *diags) {
     snprintf(number, sizeof number, "%d", side->asked_context);
     if (!side->asked_context) arguments[3] = NULL;
     side->beside = true;
-    if (!start(side, arguments, STDOUT_FILENO, diags)) return EXIT_INPUT;
     char *text = malloc(INFO_LIMIT);
-    size_t length = text ? read_whole(side->pipe, text, INFO_LIMIT) : 0;
-    int code = stop(side);
-    if (code != EXIT_DONE || !length)
+    size_t length = 0;
+    int code = text ? child_ask(side->path, arguments, text, INFO_LIMIT, &length, diags) : EXIT_MACHINE;
+    if (code > 0 || (code == EXIT_DONE && !length))
         diag_error(diags, FILE_LOC(side->path), "says nothing of itself (--info --json left with %d): is it a program that tenon compiled?", code);
     bool done = code == EXIT_DONE && length && take_info(side, text, length, diags);
     free(text);
     side->row = done ? malloc((size_t)side->width * sizeof *side->row) : NULL;
-    return done && side->row ? EXIT_DONE : code ? code : EXIT_INPUT;
+    return done && side->row ? EXIT_DONE : code > 0 ? code : EXIT_INPUT;
 }
 
 static bool begin_beside(Side *side, const int *ids, int count, Diags *diags) {
@@ -121,11 +77,11 @@ static bool begin_beside(Side *side, const int *ids, int count, Diags *diags) {
     if (side->asked_context) arguments[n++] = "--ctx", arguments[n++] = context;
     bool done = list.length < ARGUMENT_LIMIT;
     if (!done) diag_error(diags, NOWHERE, "a window of %d tokens is too long for a command line; --ctx N makes windows shorter", count);
-    done = done && start(side, arguments, 3, diags);
+    done = done && child_start(&side->child, side->path, arguments, 3, diags);
     text_free(&list);
     if (!done) return false;
-    if (read_whole(side->pipe, header, sizeof header) == sizeof header && memcmp(header, "\x93NUMPY", 6) == 0) return true;
-    int code = stop(side);
+    if (child_read(&side->child, header, sizeof header) == sizeof header && memcmp(header, "\x93NUMPY", 6) == 0) return true;
+    int code = child_stop(&side->child);
     diag_error(diags, FILE_LOC(side->path), "gave no logits (exit code %d)", code);
     return false;
 }
@@ -133,8 +89,8 @@ static bool begin_beside(Side *side, const int *ids, int count, Diags *diags) {
 static bool rows_beside(Side *side, int count, void (*take)(void *, const float *), void *to, Diags *diags) {
     for (int i = 0; i < count; i++) {
         size_t bytes = (size_t)side->width * sizeof *side->row;
-        if (read_whole(side->pipe, side->row, bytes) != bytes) {
-            int code = stop(side);
+        if (child_read(&side->child, side->row, bytes) != bytes) {
+            int code = child_stop(&side->child);
             diag_error(diags, FILE_LOC(side->path), "ended in the middle of a window (exit code %d)", code);
             return false;
         }
@@ -146,7 +102,7 @@ static bool rows_beside(Side *side, int count, void (*take)(void *, const float 
 // ---- both -----------------------------------------------------------------------------------------------------------------
 
 int side_open(Side *side, const char *path, const BuildOptions *build, int threads, int context, Diags *diags) {
-    *side = (Side){.path = path, .threads = threads, .asked_context = context, .pipe = -1, .sequence = -1};
+    *side = (Side){.path = path, .threads = threads, .asked_context = context, .sequence = -1};
     if (side_is_program(path)) return open_beside(side, diags);
     int code;
     if (!program_open(&side->program, path, build, &code, diags)) return code;
@@ -167,13 +123,13 @@ int side_open(Side *side, const char *path, const BuildOptions *build, int threa
 }
 
 void side_close(Side *side) {
-    stop(side);
+    child_stop(&side->child);
     free(side->row);
     tokenizer_close(side->own_tokenizer);
     tn_blob_close(side->blob);
     tn_close(side->engine);
     program_close(&side->program);
-    *side = (Side){.pipe = -1};
+    *side = (Side){0};
 }
 
 bool side_begin(Side *side, const int *ids, int count, Diags *diags) {
@@ -200,8 +156,8 @@ bool side_rows(Side *side, const int *ids, int count, void (*take)(void *to, con
 bool side_end(Side *side, Diags *diags) {
     if (side->sequence >= 0) tn_sequence_free(side->engine, side->sequence);
     side->sequence = -1;
-    if (!side->beside || side->child <= 0) return true;
-    int code = stop(side);
+    if (!side->beside || side->child.process <= 0) return true;
+    int code = child_stop(&side->child);
     if (code != EXIT_DONE) diag_error(diags, FILE_LOC(side->path), "left with exit code %d after its last row", code);
     return code == EXIT_DONE;
 }

@@ -3,9 +3,8 @@
 #ifndef TENON_DRIVER_SIDE_H
 #define TENON_DRIVER_SIDE_H
 #include "driver/build.h"
+#include "driver/child.h"
 #include "runtime/engine.h"
-
-#include <sys/types.h>
 
 typedef struct {
     const char *path;
@@ -22,8 +21,7 @@ typedef struct {
     Blob *blob;
     Tokenizer *own_tokenizer;
     char target_name[64];
-    int pipe;
-    pid_t child;
+    Child child;
     float *row;
 } Side;
 
