@@ -39,6 +39,8 @@ static PassOptions pass_options(const BuildOptions *options, const Target *targe
                          .sparse = options->sparse,
                          .no_fusion = options->no_fusion,
                          .choices = options->bits,
+                         .prune = options->prune,
+                         .importance = options->importance,
                          .inputs = options->inputs,
                          .only = options->passes,
                          .skip = options->skip,
@@ -156,8 +158,13 @@ static bool load(Build *build, const char *path, Diags *diags) {
     return build->model && (build->variant.code_only || collect_parts(build, path, diags));
 }
 
+bool build_numerics(Build *build, const char *path, Diags *diags) {
+    return build_importance(build, path, diags) && build_choose(build, path, diags) && build_passes(build->model->module, build->options, diags) &&
+           build_calibrate(build, path, diags);
+}
+
 static bool plan(Build *build, const char *path, Diags *diags) {
-    if (!build_choose(build, path, diags) || !build_passes(build->model->module, build->options, diags) || !build_calibrate(build, path, diags)) return false;
+    if (!build_numerics(build, path, diags)) return false;
     double began = seconds_now();
     TuneBook book;
     tune_book_open(&book, build->target, build->options, diags);

@@ -33,6 +33,8 @@ typedef struct {
 } Build;
 
 bool build_passes(Module *module, const BuildOptions *options, Diags *diags);
+// The passes on the build's module, with all that is measured for them before and rounded behind them.
+bool build_numerics(Build *build, const char *path, Diags *diags);
 // The target by name; NULL with an error in diags.
 const Target *build_target(const BuildOptions *options, Diags *diags);
 bool build_load(Build *build, const char *path, const BuildOptions *options, Diags *diags); // without passes and plan: for the interpreter

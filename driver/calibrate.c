@@ -5,6 +5,7 @@
 // stays bounded.
 #include "driver/calibrate.h"
 #include "driver/manifest.h"
+#include "ir/prune.h"
 
 #include "codegen/cache.h"
 #include "codegen/outfile.h"
@@ -33,6 +34,7 @@ bool calibration_text_of(const BuildOptions *options, Text *text, Diags *diags) 
 }
 
 bool calibration_key(const BuildOptions *options, Text *key) {
+    if (options->prune) text_printf(key, "prune %s\n", options->prune);
     if (!options->calibrate) return true;
     Text text = {0};
     Diags *quiet = diags_new();
@@ -120,10 +122,18 @@ static void round_chunk(void *to, int64_t i) {
     int64_t k = columns_of(weight), n = rows_of(weight) - chunk->row < CHUNK_ROWS ? rows_of(weight) - chunk->row : CHUNK_ROWS;
     float *w = malloc((size_t)(n * k) * sizeof *w);
     if (!w) abort();
-    weight_rows_f32(weight, chunk->row, n, w);
-    if (chunk->moments) gptq_rows(chunk->to, w, n, k, chunk->moments->blocks, chunk->out, chunk->error);
+    uint8_t *stays = chunk->moments && weight->prune.keep ? malloc((size_t)(n * k)) : NULL;
+    if (stays) {
+        Weight whole = *weight;   // what is left makes up for what goes
+        whole.prune.keep = 0;
+        weight_rows_f32(&whole, chunk->row, n, w);
+        prune_mask(weight, chunk->row, n, w, stays);
+    } else {
+        weight_rows_f32(weight, chunk->row, n, w);
+    }
+    if (chunk->moments) gptq_rows(chunk->to, w, stays, n, k, chunk->moments->blocks, chunk->out, chunk->error);
     else round_plainly(chunk, w, n, k);
-    free(w);
+    free(w), free(stays);
 }
 
 static Chunk *chunks_of(Chunk *chunks, int64_t *count, const Weight *weight, const Moments *moments, DType type, uint8_t *out) {
@@ -295,6 +305,7 @@ bool build_calibrate(Build *build, const char *path, Diags *diags) {
     uint64_t length = 0, *offsets = offsets_of(build->model->module, &length, diags);
     if (!offsets) return false;
     if (length == HEADER_BYTES) {
+        if (options->prune) return free(offsets), true;
         diag(diags, DIAG_WARNING, NOWHERE, "--calibrate does nothing: no weight is quantized to integers");
         diag(diags, DIAG_HINT, NOWHERE, "--quant w8a8, w6a8, w5a8, w4a8 and w4a16 quantize");
         return free(offsets), true;

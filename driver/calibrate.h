@@ -8,6 +8,7 @@
 typedef struct {
     int64_t k;
     int rotation;              // of the matrices: the moments are those of the rotated rows once the run is over
+    double *energy;            // of each column Σ x², where that is all that is asked for; else NULL
     GptqBlock *blocks;         // of `k` columns in all; NULL while it is not its turn
     int block_count;
     float *rows;               // waiting to be added
@@ -15,12 +16,13 @@ typedef struct {
 } Moments;
 
 typedef struct {
-    Module *module;            // whose weights are to be rounded, behind the passes
+    Module *module;            // whose weights are to be rounded, behind the passes; NULL: only the energies of columns are asked for, of all matrices
     const char *path;
     const BuildOptions *options;
     Text text;
     Moments *moments; int moments_count;
     int *of;                   // of each weight by id: which moments it is multiplied with; -1: none
+    const char **names; int seen_count;   // of the weights, without a module; until the run is closed
     int threads;
 } Calibration;
 
@@ -49,8 +51,10 @@ double calibrate_round(const Weight *weight, const Moments *moments, DType to, v
 // calibrate.c: sets Weight.quantized of every matrix that the passes quantize to integers. The bytes stay until calibration_release.
 bool build_calibrate(Build *build, const char *path, Diags *diags);
 void calibration_release(Build *build);
+// prune.c: where pruning is calibrated, puts options with what was seen in place of the build's.
+bool build_importance(Build *build, const char *path, Diags *diags);
 // The text of --calibrate, or our own.
 bool calibration_text_of(const BuildOptions *options, Text *text, Diags *diags);
-// What a run with --calibrate depends on beside the model: the text itself. False: it cannot be read.
+// What a build depends on beside the model and its formats: what is pruned, and the text of --calibrate itself. False: it cannot be read.
 bool calibration_key(const BuildOptions *options, Text *key);
 #endif

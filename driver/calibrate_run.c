@@ -82,6 +82,24 @@ static void walk(Sharing *s, const Func *func, const Bound *params) {
     }
 }
 
+static void need(const void *memory) {
+    if (!memory) abort();
+}
+
+static void moments_new(Calibration *c, int weights) {
+    size_t count = (size_t)weights + 1;
+    need(c->moments = calloc(count, sizeof *c->moments));
+    need(c->of = malloc(count * sizeof *c->of));
+    for (size_t w = 0; w < count; w++) c->of[w] = -1;
+}
+
+static void see_all(Calibration *c, const Module *module) {
+    moments_new(c, module->weight_count);
+    need(c->names = calloc((size_t)module->weight_count + 1, sizeof *c->names));
+    c->seen_count = module->weight_count;
+    for (int w = 0; w < module->weight_count; w++) c->names[w] = module->weights[w]->name;
+}
+
 // Called after each pass: the module behind `observe` still has its blocks and products.
 static void see_module(void *to, const char *phase, double milliseconds, const struct Module *module) {
     (void)milliseconds;
@@ -94,9 +112,12 @@ static void see_module(void *to, const char *phase, double milliseconds, const s
     walk(&s, module->main, NULL);
     int *moments = ARENA_ARRAY(scratch, int, module->weight_count);
     for (int w = 0; w < module->weight_count; w++) moments[w] = -1;
-    for (int w = 0; w < module->weight_count && w < c->module->weight_count; w++) {
-        const Weight *weight = c->module->weights[w];   // the same passes went before: the same weights in the same order
-        if (!calibrated(weight) || s.leader[w] < 0 || strcmp(weight->name, module->weights[w]->name) != 0) continue;
+    if (!c->module) see_all(c, module);
+    int count = !c->module || c->module->weight_count > module->weight_count ? module->weight_count : c->module->weight_count;
+    for (int w = 0; w < count; w++) {
+        const Weight *weight = c->module ? c->module->weights[w] : module->weights[w];   // the same passes went before: the same weights in the same order
+        bool wanted = c->module ? calibrated(weight) && strcmp(weight->name, module->weights[w]->name) == 0 : weight->type.rank == 2;
+        if (!wanted || s.leader[w] < 0) continue;
         int *at = &moments[root(s.leader, w)];
         int64_t k = weight->type.dims[weight->type.rank - 1];
         if (*at < 0) c->moments[*at = c->moments_count++] = (Moments){.k = k, .rotation = weight->rotate};
@@ -140,7 +161,9 @@ static void take_row(void *to, unsigned long long weight, const float *row, long
     SeenWeight key = {.offset = weight};
     const SeenWeight *place = bsearch(&key, run->places, (size_t)run->place_count, sizeof key, by_offset);
     Moments *m = place ? &run->calibration->moments[place->moments] : NULL;
-    if (!m || !m->blocks || n != m->k) return;
+    if (!m || n != m->k) return;
+    for (long i = 0; m->energy && i < n; i++) m->energy[i] += (double)row[i] * row[i];
+    if (!m->blocks) return;
     memcpy(m->rows + m->row_count++ * m->k, row, sizeof *row * (size_t)n);
     if (m->row_count == WAITING_ROWS) add_waiting(run->calibration, m);
 }
@@ -188,11 +211,8 @@ void calibration_options(BuildOptions *to, const BuildOptions *from) {
 
 CalibrationRun *calibration_run_open(Calibration *calibration, Diags *diags) {
     CalibrationRun *run = calloc(1, sizeof *run);
-    size_t count = (size_t)calibration->module->weight_count + 1;
-    calibration->moments = calloc(count, sizeof *calibration->moments);
-    calibration->of = malloc(count * sizeof *calibration->of);
-    if (!run || !calibration->moments || !calibration->of) abort();
-    for (size_t w = 0; w < count; w++) calibration->of[w] = -1;
+    need(run);
+    if (calibration->module) moments_new(calibration, calibration->module->weight_count);
     run->calibration = calibration;
     calibration_options(&run->options, calibration->options);
     run->options.inputs = true;
@@ -227,7 +247,8 @@ static bool run_window(CalibrationRun *run, const int *ids, int count, Diags *di
 bool calibration_run(CalibrationRun *run, Diags *diags) {
     Calibration *c = run->calibration;
     for (int i = 0; i < c->moments_count; i++)
-        if (c->moments[i].blocks && !(c->moments[i].rows = malloc((size_t)(WAITING_ROWS * c->moments[i].k) * sizeof(float)))) abort();
+        if (!c->module) need(c->moments[i].energy = calloc((size_t)c->moments[i].k, sizeof(double)));
+        else if (c->moments[i].blocks) need(c->moments[i].rows = malloc((size_t)(WAITING_ROWS * c->moments[i].k) * sizeof(float)));
     run->engine->observe = take_row;
     run->engine->observe_to = run;
     int limit = tn_context(run->engine), most = run->program.program.max_tokens;
@@ -253,7 +274,8 @@ bool calibration_run(CalibrationRun *run, Diags *diags) {
 }
 
 void calibration_close(Calibration *calibration) {
-    free(calibration->moments), free(calibration->of);
+    for (int i = 0; i < calibration->moments_count; i++) free(calibration->moments[i].energy);
+    free(calibration->moments), free(calibration->of), free(calibration->names);
     text_free(&calibration->text);
 }
 

@@ -60,6 +60,8 @@ typedef struct BuildOptions {
     bool symmetric, inputs, timing, json; // inputs: of a calibration run
     const char *budget_bits, *budget_kl; // of --quant auto
     const char *sparse;                  // whether pruned matrices lie without their zeros
+    const char *prune;                   // what becomes zero or goes (passes/prune_spec.c)
+    const struct Importance *importance; // by which: what a calibration run saw (driver/prune.c)
     const char *profile; bool show;      // --profile: ordinary options (profile.c); --show prints them
     int step_tokens, step_sequences;     // most in a step; 0: the default
     uint64_t cache_size;

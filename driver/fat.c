@@ -22,9 +22,10 @@ bool fat_open(Fat *fat, const char *path, const BuildOptions *options, Diags *di
         fat->options[i] = *options;
         fat->options[i].target = targets[i]->name;
         if (!expand && (!options->sparse || !strcmp(options->sparse, "auto"))) fat->options[i].sparse = "never";
-        if (i > 0 && fat->builds[0].options == &fat->builds[0].chosen) {   // --quant auto: chosen once, for all
+        if (i > 0 && fat->builds[0].options == &fat->builds[0].chosen) {   // measured once, for all
             fat->options[i].bits = fat->builds[0].chosen.bits;
             fat->options[i].budget_bits = fat->options[i].budget_kl = NULL;
+            fat->options[i].importance = fat->builds[0].chosen.importance;
         }
         BuildVariant variant = {.symbol = count > 1 ? variant_symbol(targets[i], fat->arena) : NULL, .code_only = i > 0};
         done = build_open_variant(&fat->builds[i], path, &fat->options[i], variant, diags);

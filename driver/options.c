@@ -206,6 +206,8 @@ void build_options_add(Options *options, BuildOptions *build) {
     option_add(options, "--budget-kl", OPTION_TEXT, &build->budget_kl, "X", "--quant auto: the smallest formats within this KL divergence (0.01)");
     option_add(options, "--budget-bits", OPTION_TEXT, &build->budget_bits, "B", "--quant auto: the best formats within so many bits a weight");
     option_add(options, "--calibrate", OPTION_TEXT, &build->calibrate, "FILE", "round weights by what they are multiplied with on the text in FILE; the word default: a small one that comes along");
+    option_add(options, "--prune", OPTION_TEXT, &build->prune, "P,P…",
+               "values become zero: a rate (0.4, 40%), 2:4, block:64x64=RATE, for one matrix NAME=…; these go: neurons=RATE, heads=RATE, experts=RATE; with --calibrate by importance");
     option_add(options, "--kv", OPTION_TEXT, &build->kv, "F", "what the KV cache keeps: f32, f16, bf16, int8; default: bf16 where --quant has narrow activations, else f32");
     option_add(options, "--step-tokens", OPTION_COUNT, &build->step_tokens, "N", "tokens in a step at most: memory for intermediate values; default 512");
     option_add(options, "--step-sequences", OPTION_COUNT, &build->step_sequences, "N", "sequences in a step at most; default 64");

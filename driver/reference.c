@@ -178,9 +178,8 @@ bool reference_open(Program *program, const char *path, const BuildOptions *opti
     reference->model = reference->build.model;
     program->reference = reference;
     bool narrow = options->kv && strcmp(options->kv, "f32") != 0;
-    bool passes = options->passes || options->skip || options->quantize || narrow; // asked for: the model as they leave it, else as it is written
-    bool done = (!passes || (build_choose(&reference->build, path, diags) &&
-                           build_passes(reference->model->module, reference->build.options, diags) && build_calibrate(&reference->build, path, diags))) && describe(reference, diags);
+    bool passes = options->passes || options->skip || options->quantize || options->prune || narrow; // asked for: the model as they leave it, else as it is written
+    bool done = (!passes || build_numerics(&reference->build, path, diags)) && describe(reference, diags);
     if (done) {
         Build *build = &reference->build;
         build->parts[build->part_count++] = (BlobPart){SECTION_WEIGHTS, pack_address, reference};

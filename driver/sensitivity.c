@@ -253,6 +253,7 @@ static void exchange(const Exchanged *place, const Weight *weight, DType type, c
     Weight other = *place->weight;
     unsigned char *at = place->at;
     other.tensor = NULL, other.bytes = other.quantized = NULL;
+    other.pick_rows.count = other.pick_columns.count = 0;
     other.index = -1, other.first = other.step = other.rows = 0, other.transpose = false;
     if (other.quantize_to == DT_COUNT) other.quantize_to = other.type.dtype;   // 16-bit floats as stored
     other.type.dtype = DT_F32;

@@ -140,12 +140,20 @@ void gptq_factor(GptqBlock *block) {
 typedef struct {
     CodedGroup format;
     DType to;
+    const uint8_t *stays;     // of these rows; NULL: all
     int64_t k, row_bytes;
     float *work, *errors;     // [ROWS][k]: w as the errors so far would have it; w − q
     int8_t *codes;            // [ROWS][k]
     GroupScale *scales;       // [ROWS]
     double cost;
 } Rounding;
+
+static bool goes(const Rounding *r, int row, int64_t column) { return r->stays && !r->stays[row * r->k + column]; }
+
+// Values that are zero whatever is made of them do not count for a scale.
+static void drop(const Rounding *r, int row, float *x, int64_t first, int64_t n) {
+    for (int64_t i = 0; r->stays && i < n; i++) x[i] = goes(r, row, first + i) ? 0 : x[i];
+}
 
 // Columns c … c+n-1 of one row: scales at the start of each group.
 static void round_strip(Rounding *r, int row, const float *w, const GptqBlock *block, int64_t c, int64_t n, uint8_t *out) {
@@ -155,8 +163,9 @@ static void round_strip(Rounding *r, int row, const float *w, const GptqBlock *b
     GroupScale *scale = &r->scales[row];
     for (int64_t j = c; j < c + n; j++) {
         int64_t in = j - block->first;
+        if (j % group == 0 && group != r->k) drop(r, row, x + j, j, group);
         if (j % group == 0 && group != r->k) *scale = group_search(&r->format, x + j, block->d + in, (int)group);
-        codes[j] = (int8_t)group_code(&r->format, scale, x[j]);
+        codes[j] = goes(r, row, j) ? 0 : (int8_t)group_code(&r->format, scale, x[j]);
         float value = group_value(&r->format, scale, codes[j]), off = x[j] - value;
         e[j] = w[j] - value;
         r->cost += (double)block->d[in] * off * off;
@@ -169,7 +178,12 @@ static void round_strip(Rounding *r, int row, const float *w, const GptqBlock *b
 static void row_scales(Rounding *r, const float *w, int rows, const GptqBlock *blocks) {
     float *d = room(r->k, sizeof *d);
     for (int64_t k = 0; k < r->k; blocks++) memcpy(d + k, blocks->d, sizeof *d * (size_t)blocks->n), k += blocks->n;
-    for (int row = 0; row < rows; row++) r->scales[row] = group_search(&r->format, w + row * r->k, d, (int)r->k);
+    for (int row = 0; row < rows; row++) {
+        float *x = r->work + row * r->k;
+        drop(r, row, x, 0, r->k);
+        r->scales[row] = group_search(&r->format, x, d, (int)r->k);
+        memcpy(x, w + row * r->k, sizeof *x * (size_t)r->k);
+    }
     free(d);
 }
 
@@ -191,14 +205,16 @@ static void round_rows(Rounding *r, const float *w, int rows, const GptqBlock *b
     for (int row = 0; row < rows && r->format.group == r->k; row++) group_store(&r->format, &r->scales[row], r->codes + row * r->k, out + row * r->row_bytes);
 }
 
-void gptq_rows(DType to, const float *w, int64_t rows, int64_t k, const GptqBlock *blocks, void *out, double *error) {
+void gptq_rows(DType to, const float *w, const uint8_t *stays, int64_t rows, int64_t k, const GptqBlock *blocks, void *out, double *error) {
     Rounding r = {.to = to, .k = k, .row_bytes = dtype_row_bytes(to, k), .format = coded_group(to, k)};
     r.work = room(ROWS * k, sizeof *r.work);
     r.errors = room(ROWS * k, sizeof *r.errors);
     r.codes = room(ROWS * k, 1);
     r.scales = room(ROWS, sizeof *r.scales);
-    for (int64_t row = 0; row < rows; row += ROWS)
+    for (int64_t row = 0; row < rows; row += ROWS) {
+        r.stays = stays ? stays + row * k : NULL;
         round_rows(&r, w + row * k, rows - row < ROWS ? (int)(rows - row) : ROWS, blocks, (uint8_t *)out + row * r.row_bytes);
+    }
     if (error) *error += r.cost;
     free(r.work), free(r.errors), free(r.codes), free(r.scales);
 }

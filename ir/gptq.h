@@ -20,8 +20,9 @@ void gptq_rotate(GptqBlock *block, int rotation);
 // H plus some of its mean diagonal becomes a (in h) and d. A column that x never used counts as little as that.
 void gptq_factor(GptqBlock *block);
 // `rows` rows of w, each of k floats, to the type (w8 or a grouped format of quantize_row), in the order of the blocks that cover k. `error`: the
-// cost of all rows is added to it; may be NULL.
-void gptq_rows(DType to, const float *w, int64_t rows, int64_t k, const GptqBlock *blocks, void *out, double *error);
+// cost of all rows is added to it; may be NULL. `stays` (of rows × k; NULL: all): values that are 0 there become zero, and the others make up for
+// what that does, as in SparseGPT (2301.00774); the type then has no minimum.
+void gptq_rows(DType to, const float *w, const uint8_t *stays, int64_t rows, int64_t k, const GptqBlock *blocks, void *out, double *error);
 // The cost of rows that were rounded otherwise.
 double gptq_error(DType type, const float *w, const void *rounded, int64_t rows, int64_t k, const GptqBlock *blocks);
 #endif

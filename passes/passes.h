@@ -6,7 +6,7 @@
 
 // What a calibration run saw of the rows that a matrix is multiplied with: Σ x² of each column, over all rows that came to it.
 typedef struct { const char *name; int64_t columns; const float *energy; } SeenColumns;
-typedef struct { int count; SeenColumns *items; } Importance;   // sorted by the matrices' names
+typedef struct Importance { int count; SeenColumns *items; } Importance;   // sorted by the matrices' names
 
 typedef struct {
     const Target *target;

@@ -54,7 +54,7 @@ static void not_worse(void **unused) {
         uint8_t *plain = malloc((size_t)(bytes * N)), *better = malloc((size_t)(bytes * N));
         double said = 0;
         for (int r = 0; r < N; r++) quantize_row(types[t], w + r * K, K, plain + r * bytes);
-        gptq_rows(types[t], w, N, K, &block, better, &said);
+        gptq_rows(types[t], w, NULL, N, K, &block, better, &said);
         double before = gptq_error(types[t], w, plain, N, K, &block), after = gptq_error(types[t], w, better, N, K, &block);
         assert_true(after < 0.9 * before);
         assert_true(fabs(said - after) < 1e-3 * after);
@@ -114,7 +114,7 @@ static void nothing_seen(void **unused) {
         gptq_factor(&block);
         uint8_t *bytes = malloc((size_t)(dtype_row_bytes(DT_Q8_0, K) * N));
         float values[K];
-        gptq_rows(DT_Q8_0, w, N, K, &block, bytes, NULL);
+        gptq_rows(DT_Q8_0, w, NULL, N, K, &block, bytes, NULL);
         dequantize_row(DT_Q8_0, bytes, values, K);
         for (int i = 0; i < K; i++) assert_true(fabsf(values[i] - w[i]) < 0.1f);
         free(bytes);
