@@ -9,9 +9,10 @@
 #include <string.h>
 #include "runtime/progress.h"
 
-enum { BENCH_PREFILL = 512, BENCH_CONTEXT = 160, BENCH_FIRST = 16, BENCH_ROUNDS = 5, BENCH_STEPS = 32, BENCH_QUICK = 4, BENCH_MOST = 16 };
+enum { BENCH_PREFILL = 512, BENCH_CONTEXT = 160, BENCH_FIRST = 16, BENCH_ROUNDS = 5, BENCH_STEPS = 32, BENCH_LATENCY = 128, BENCH_QUICK = 4, BENCH_MOST = 16 };
 static const int bench_batches[] = {1, 2, 4, 8, BENCH_MOST};
 static const double bench_seconds = 3;      // what takes longer is repeated less, but at least twice
+static const double bench_latency_seconds = 20;   // … where the worst of 100 tokens is asked for
 
 typedef struct { Run *run; BenchResult *result; Progress progress; int done, total; } Bench;
 
@@ -26,6 +27,7 @@ static void bench_take(BenchPhase *phase, double *times, int count) {
     phase->seconds = count % 2 ? times[count / 2] : (times[count / 2 - 1] + times[count / 2]) / 2;
     phase->least = times[0];
     phase->most = times[count - 1];
+    phase->p99 = times[(count * 99 + 99) / 100 - 1];
 }
 
 static void bench_progress(Bench *bench) { tn_progress_show(&bench->progress, (uint64_t)bench->done++, (uint64_t)bench->total); }
@@ -178,9 +180,9 @@ static int bench_step(Run *run, int *next, const int *sequences, int batch, doub
 
 static int bench_steps(Bench *bench, BenchPhase *phase, const int *sequences, int most) {
     Run *run = bench->run;
-    double times[BENCH_STEPS], total = 0, took;
+    double times[BENCH_LATENCY], total = 0, took, seconds = run->options->latency > 0 && phase->sequences == 1 ? bench_latency_seconds : bench_seconds;
     int next[BENCH_MOST] = {0}, count = 0;
-    while (count < most && (count < 2 || total < bench_seconds)) {
+    while (count < most && (count < 2 || total < seconds)) {
         if (bench_step(run, next, sequences, phase->sequences, &times[count]))
             return -1;
         total += times[count++];
@@ -204,6 +206,8 @@ static int bench_decode(Bench *bench, int batch, int context) {
     Run *run = bench->run;
     BenchPhase *phase = &bench->result->phases[bench->result->phase_count++];
     int sequences[BENCH_MOST], steps = run->options->quick ? BENCH_QUICK : BENCH_STEPS, room = tn_context(run->engine);
+    if (run->options->latency > 0 && batch == 1 && !run->options->quick)
+        steps = room - 4 < BENCH_LATENCY ? room - 4 : BENCH_LATENCY;
     if (context > room - steps / 2)
         context = room - steps / 2;
     int before = context - steps / 2 > 1 ? context - steps / 2 : 1;
@@ -263,6 +267,18 @@ static int bench_measure(Bench *bench) {
     return 0;
 }
 
+// --latency: 99 of 100 tokens of one sequence must come in time.
+static int bench_in_time(Run *run, const BenchResult *result) {
+    double bound = run->options->latency;
+    for (int i = 0; i < result->phase_count && bound > 0; i++) {
+        const BenchPhase *phase = &result->phases[i];
+        if (phase->decode && phase->sequences == 1 && phase->p99 * 1e3 > bound)
+            return tn_fail(&run->failure, TN_BAD_MACHINE, "a token takes %.2f ms, and 99 of 100 take at most %.2f ms: more than --latency %g, at context %d",
+                           phase->seconds * 1e3, phase->p99 * 1e3, bound, phase->context);
+    }
+    return 0;
+}
+
 int tn_run_bench(Run *run) {
     BenchResult result = {0};
     Bench bench = {.run = run, .result = &result, .total = BENCH_ROUNDS + (int)(sizeof bench_batches / sizeof *bench_batches) + 2};
@@ -275,5 +291,5 @@ int tn_run_bench(Run *run) {
         free(result.phases[i].kernel_time);
         free(result.phases[i].work);
     }
-    return failed || tn_run_flush(run) ? -1 : 0;
+    return failed || tn_run_flush(run) || bench_in_time(run, &result) ? -1 : 0;
 }

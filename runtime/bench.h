@@ -15,7 +15,7 @@ typedef struct {
     int sequences, context;                    // positions that a sequence holds: at the end of the prompt; in the middle of the steps
     int tokens;                                // of a sequence in a round
     int rounds;                                // of which `seconds` is the median
-    double seconds, least, most;
+    double seconds, least, most, p99;          // p99: which 99 of 100 rounds do not exceed
     int kernel_rounds; double kernel_seconds;  // with --kernels: rounds in which kernels were timed, and how long all of those took
     double *kernel_time;                       // [kernel_count], seconds of all kernel_rounds: the mean of the threads
     BenchWork *work;                           // [kernel_count]

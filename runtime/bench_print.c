@@ -98,8 +98,11 @@ static void bench_text(const Run *run, const BenchResult *result) {
         int count = phase->decode ? phase->sequences : phase->tokens;
         printf("%-11s %8.1f tok/s  %d %s%s", phase->decode ? "decode" : "prefill", bench_rate(phase), count, phase->decode ? "sequence" : "token",
                count == 1 ? "" : "s");
-        printf(phase->decode ? " at context %d (%.1f … %.1f, %d steps)\n" : ", context %d (%.1f … %.1f, %d prompts)\n", phase->context,
+        printf(phase->decode ? " at context %d (%.1f … %.1f, %d steps)" : ", context %d (%.1f … %.1f, %d prompts)", phase->context,
                size / phase->most, size / phase->least, phase->rounds);
+        if (phase->decode)
+            printf(", a step %.2f ms, 99 %% within %.2f ms", phase->seconds * 1e3, phase->p99 * 1e3);
+        putchar('\n');
     }
     printf("peak        %8.1f MiB\n", (double)result->peak_kib / 1024);
     printf("Medians, with the slowest and the fastest. A prompt's last token alone has its logits computed; a step draws its tokens too.\n");
@@ -167,6 +170,7 @@ static void bench_phase_json(const Run *run, const BenchResult *result, const Be
     printf("{\"phase\": \"%s\", \"sequences\": %d, \"context\": %d, ", phase->decode ? "decode" : "prefill", phase->sequences, phase->context);
     printf("\"tokens_per_sequence\": %d, \"rounds\": %d", phase->tokens, phase->rounds);
     bench_number("seconds", phase->seconds);
+    bench_number("p99_seconds", phase->p99);
     bench_number("tokens_per_second", bench_rate(phase));
     bench_number("least_tokens_per_second", size / phase->most);
     bench_number("most_tokens_per_second", size / phase->least);

@@ -45,6 +45,7 @@ static const OptionSpec option_table[] = {
     {"--prefill", "N", OPTION_INT, OPTION_AT(prefill), 1, INT_MAX, "with --bench: prompts of N tokens; default 512"},
     {"--decode-at", "N", OPTION_INT, OPTION_AT(decode_at), 1, INT_MAX, "with --bench: decode at a context of N tokens too, beside 160"},
     {"--sequences", "N", OPTION_INT, OPTION_AT(batches), 1, 16, "with --bench: batched decode of at most N sequences; default 16"},
+    {"--latency", "MS", OPTION_NUMBER, OPTION_AT(latency), 0.001, 1e9, "with --bench: leave with 3 unless 99 of 100 tokens of one sequence take at most so many milliseconds"},
     {"--quick", NULL, OPTION_FLAG, OPTION_AT(quick), 0, 0, "with --bench: few repetitions, for a first look"},
     {"--info", NULL, OPTION_FLAG, OPTION_AT(info), 0, 0, "what this program is, and how much memory it will take"},
     {"--verify", NULL, OPTION_FLAG, OPTION_AT(verify), 0, 0, "read all weights and compare them with their hash first"},
@@ -214,11 +215,12 @@ int tn_options_check(const RunOptions *options, tn_failure *failure) {
         return tn_fail(failure, TN_BAD_USAGE, "--chat puts a text into a template: it does not go with --tokens");
     if (options->bench && (options->info || options->logits || options->batch || options->prompt_count))
         return tn_fail(failure, TN_BAD_USAGE, "--bench makes its own prompts: it does not go with -p, --tokens, --batch, --logits or --info");
-    if (!options->bench && (options->kernels || options->quick || options->prefill || options->decode_at || options->batches))
+    if (!options->bench && (options->kernels || options->quick || options->prefill || options->decode_at || options->batches || options->latency > 0))
         return tn_fail(failure, TN_BAD_USAGE, "%s belongs to --bench", options->kernels   ? "--kernels"
                                                                        : options->quick   ? "--quick"
                                                                        : options->prefill ? "--prefill"
                                                                        : options->batches ? "--sequences"
+                                                                       : options->latency > 0 ? "--latency"
                                                                                           : "--decode-at");
     if (options->system && (ids || options->bench || (!options->chat && prompts)))
         return tn_fail(failure, TN_BAD_USAGE, "--system belongs to --chat");

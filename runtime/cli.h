@@ -22,6 +22,7 @@ typedef struct RunOptions {
     unsigned long long memory;               // tn_open_options.memory
     int n;                                   // -n; -1: until an end or the context is full
     int ctx, threads, chunk;                 // 0: default
+    double latency;                          // --bench: milliseconds; 0: no bound
     int prefill, decode_at, batches;         // --bench: tokens of a prompt, one more context, most sequences; 0: default
     tn_sampling sampling;                    // default: temperature 0
     const char *stops[TN_MAX_STOPS]; int stop_count;

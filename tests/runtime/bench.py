@@ -45,7 +45,7 @@ model:
           - x = decoder(x, layer=i)
     - return linear(x, embed)
 """
-PHASE = {"phase", "sequences", "context", "tokens_per_sequence", "rounds", "seconds", "tokens_per_second", "least_tokens_per_second",
+PHASE = {"phase", "sequences", "context", "tokens_per_sequence", "rounds", "seconds", "p99_seconds", "tokens_per_second", "least_tokens_per_second",
          "most_tokens_per_second"}
 TIMED = {"kernel_rounds", "kernel_round_seconds", "memory_bytes", "fraction_of_read_bandwidth", "kernels"}
 KERNEL = {"name", "what", "calls", "seconds", "share_of_round", "weight_bytes", "cache_bytes", "row_bytes", "operations",
