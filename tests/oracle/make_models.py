@@ -107,6 +107,22 @@ MODELS = {  # name: (architecture, element type, config)
         num_experts_per_tok=3, experts_per_token=3, sliding_window=7, initial_context_length=32, swiglu_limit=1.0, pad_token_id=0,
         layer_types=["sliding_attention", "full_attention", "sliding_attention"],
         rope_scaling=dict(rope_type="yarn", factor=4.0, beta_fast=32.0, beta_slow=1.0, truncate=False, original_max_position_embeddings=32))),
+    "glm4-moe": ("Glm4MoeForCausalLM", "BF16", dict(
+        model_type="glm4_moe", **BASE, hidden_size=120, num_attention_heads=3, num_key_value_heads=1, head_dim=40, intermediate_size=104,
+        hidden_act="silu", rms_norm_eps=1e-5, rope_theta=1e4, partial_rotary_factor=0.5, tie_word_embeddings=False, attention_bias=True,
+        use_qk_norm=True, n_routed_experts=5, n_shared_experts=1, num_experts_per_tok=2, moe_intermediate_size=40, first_k_dense_replace=1,
+        norm_topk_prob=True, routed_scaling_factor=1.5, n_group=1, topk_group=1, num_nextn_predict_layers=0)),
+    "dots1": ("Dots1ForCausalLM", "F32", dict(
+        model_type="dots1", **{**BASE, "num_hidden_layers": 2}, hidden_size=120, num_attention_heads=3, num_key_value_heads=3,
+        intermediate_size=104, hidden_act="silu", rms_norm_eps=1e-5, rope_theta=1e4, rope_scaling=None, tie_word_embeddings=False,
+        attention_bias=False, n_routed_experts=4, n_shared_experts=2, num_experts_per_tok=2, moe_intermediate_size=40,
+        first_k_dense_replace=1, norm_topk_prob=False, routed_scaling_factor=2.5, n_group=1, topk_group=1, sliding_window=None,
+        max_window_layers=2, layer_types=["full_attention", "full_attention"])),
+    "llama4": ("Llama4ForCausalLM", "BF16", dict(
+        model_type="llama4_text", **BASE, hidden_size=120, num_attention_heads=3, num_key_value_heads=1, head_dim=40, intermediate_size=56,
+        intermediate_size_mlp=104, hidden_act="silu", rms_norm_eps=1e-5, rope_theta=5e5, rope_scaling=None, tie_word_embeddings=False,
+        attention_bias=False, num_local_experts=4, num_experts_per_tok=1, interleave_moe_layer_step=2, use_qk_norm=True,
+        no_rope_layers=[1, 0, 1], attention_chunk_size=64, attn_temperature_tuning=True, floor_scale=8, attn_scale=0.1, pad_token_id=0)),
 }
 NEW_FORM = {"llama3-v5": "llama3", "gemma3-v5": "gemma3"}   # the same models, config.json as transformers 5 writes it
 
