@@ -9,6 +9,7 @@
 #include "codegen/embedded.h"
 #include "codegen/link.h"
 #include "driver/fat.h"
+#include "driver/latency.h"
 #include "runtime/format.h"
 
 #include <stdlib.h>
@@ -244,6 +245,17 @@ static int compile(Compile *job) {
     return done ? said : EXIT_INPUT;
 }
 
+// --latency: a program that runs here is measured.
+static int in_time(const Compile *job) {
+    const char *target = job->build.target;
+    Diags *quiet = diags_new();
+    bool here = job->build.latency && job->kind == OUT_EXE && (strchr(target, ',') || target_runs_here(build_target(&job->build, quiet)));
+    diags_free(quiet);
+    if (here) return latency_measure(&job->build, job->out);
+    if (job->build.latency) fprintf(stderr, "%s: not measured: only an executable for this machine is\n", job->out);
+    return EXIT_DONE;
+}
+
 static int run(const Command *command, int argc, char **argv) {
     Compile job = {0};
     build_options_init(&job.build);
@@ -265,7 +277,9 @@ static int run(const Command *command, int argc, char **argv) {
     const char *ending = out_kinds[job.kind].ending;
     size_t length = strlen(job.out) - (ending && ends_with(job.out, ending) ? strlen(ending) : 0);
     job.stem = strndup(job.out, length);
-    code = compile(&job);
+    do
+        code = compile(&job);
+    while (code == EXIT_DONE && (code = in_time(&job)) == EXIT_MACHINE && latency_next(&options));
     free(job.stem);
     free(job.weights);
     return code;

@@ -62,6 +62,7 @@ typedef struct BuildOptions {
     const char *sparse;                  // whether pruned matrices lie without their zeros
     const char *prune;                   // what becomes zero or goes (passes/prune_spec.c)
     const struct Importance *importance; // by which: what a calibration run saw (driver/prune.c)
+    const char *latency;                 // milliseconds that a token may take here (latency.c)
     const char *profile; bool show;      // --profile: ordinary options (profile.c); --show prints them
     int step_tokens, step_sequences;     // most in a step; 0: the default
     uint64_t cache_size;

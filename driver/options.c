@@ -1,6 +1,7 @@
 // The command line, one parser for all subcommands. A command lists its options as rows; those of running a model come from the run time's
 // own parser (runtime/cli.h), so that `tenon run` and a compiled program understand the same words.
 #include "driver/driver.h"
+#include "driver/latency.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -181,11 +182,12 @@ static int parse_words(Options *options, int argc, char **argv) {
     return -1;
 }
 
-static int check(const Options *options) {
+static int check(Options *options) {
     if (options->argument_count < options->argument_least)
         return usage_error(options->command, "%s is missing", options->argument_room > 1 ? "an argument" : "the model");
     if (options->build && options->build->show && !options->build->profile) return usage_error(options->command, "--show prints a profile, and no --profile is given");
     int code = options->build ? build_options_check(options->command, options->build) : EXIT_DONE;
+    if (code == EXIT_DONE && options->build) code = latency_choose(options);
     return code ? code : -1;
 }
 
@@ -211,6 +213,7 @@ void build_options_add(Options *options, BuildOptions *build) {
     option_add(options, "--kv", OPTION_TEXT, &build->kv, "F", "what the KV cache keeps: f32, f16, bf16, int8; default: bf16 where --quant has narrow activations, else f32");
     option_add(options, "--step-tokens", OPTION_COUNT, &build->step_tokens, "N", "tokens in a step at most: memory for intermediate values; default 512");
     option_add(options, "--step-sequences", OPTION_COUNT, &build->step_sequences, "N", "sequences in a step at most; default 64");
+    option_add(options, "--latency", OPTION_TEXT, &build->latency, "MS", "without --quant: the best format whose token takes at most so many milliseconds on this machine; with it: whether that does");
     option_add(options, "--profile", OPTION_TEXT, &build->profile, "P", "cloud, edge or realtime: a list of these options, which --profile P --show prints; an option that is given counts before it");
     option_add(options, "--show", OPTION_FLAG, &build->show, NULL, "print what --profile stands for, and end");
     option_add(options, "--sparse", OPTION_TEXT, &build->sparse, "WHEN", "auto, never or always: pruned matrices lie without their zeros; the same results; by default where it is faster");

@@ -1,6 +1,8 @@
 // tenon run: compile in memory and run. The model's options are the run time's (runtime/cli.h); those of the compiler come beside them.
 #include "driver/build.h"
 
+#include <stdlib.h>
+
 static int run_model(const char *path, const BuildOptions *build, const RunOptions *run) {
     Diags *diags = diags_new();
     Program program;
@@ -27,6 +29,7 @@ int run_command_line(const Command *command, int argc, char **argv, bool bench) 
     int code = options_parse(&options, argc, argv);
     tn_failure failure = {0};
     if (code < 0 && tn_options_check(&run, &failure)) code = usage_error(command, "%s", failure.text);
+    if (bench && build.latency) run.latency = strtod(build.latency, NULL);
     if (code < 0 && run.weights) code = usage_error(command, "--weights is for compiled programs; here the weights come from the model");
     if (code < 0 && run.version) {
         puts("tenon " TENON_VERSION);
