@@ -63,6 +63,8 @@ typedef struct {
     const float *table;        // 16 values, or NULL
     const char *name;          // f32, g4x32mh … : names the product function
     bool sparse;               // without what pruning left out: masks, then the rest
+    int block, blocks;         // so many blocks of so many k of a panel are there: which ones, as int32, then a panel of them; 0: all
+    const char *inner;         // of blocks: the name of that panel's format
 } PanelFormat;
 
 typedef enum { S_FOR, S_END, S_MAP, S_REDUCE, S_LET, S_MMA, S_CALL } StmtKind;
@@ -172,22 +174,30 @@ void panel_row_print(const PanelFormat *format, Text *out);        // one output
 bool product_takes_codes(const PanelFormat *format);               // can it be multiplied with int8 codes?
 void product_print_int(const PanelFormat *format, int x_group, Text *out);
 void product_print_bf16(Text *out);
+void product_print_blocks(const PanelFormat *format, int x_group, Text *out);   // through the product of the blocks' format
 
 // pack.c
 typedef struct {
     PanelFormat format;
     int64_t outputs, k, heads;     // heads: 1 for rank 2
+    int64_t kept;                  // values of a row that are multiplied
     int64_t panels;                // a head
     uint64_t dense_bytes;          // of a panel with all its values
     uint64_t panel_bytes, bytes;
 } PanelLayout;
-// Of a weight of this type: rank 2 [outputs, k] or 3 [heads, outputs, k]. `kept`: of a sparse one, how many values of a row are there at most; else 0.
-// False when the bytes overflow.
-bool panel_layout(Arena *arena, const Type *type, DType quantize_to, int64_t kept, PanelLayout *out);
+// Of a weight of this type: rank 2 [outputs, k] or 3 [heads, outputs, k]. `kept`, `block`: of a sparse one, how many values of a row are there at most, or in
+// blocks; else 0. False when the bytes overflow, or when it cannot lie so.
+bool panel_layout(Arena *arena, const Type *type, DType quantize_to, int64_t kept, int block, PanelLayout *out);
+int panel_index_bytes(const PanelFormat *format);             // of the numbers of its blocks
+PanelFormat panel_inner(const PanelFormat *format);           // of blocks: the format of the panel that they make
 int64_t panel_padded(const PanelFormat *format, int64_t k);   // so many values of k a panel has room for
 int panel_head_bytes(const PanelFormat *format);   // of a group's scales and minimums
 int panel_unit(const PanelFormat *format);         // so many values of k lie together
 bool packed_bytes(const Weight *weight, uint64_t *bytes);
+// A packed weight is a run of parts of one size: panels, or rows. Any of them can be packed alone, by several threads at once.
+typedef struct { int64_t count; uint64_t bytes, elements; } PackParts;   // how many; the size of each; about how many elements one is made of
+bool pack_parts(const Weight *weight, PackParts *parts);
+bool pack_some(const Weight *weight, int64_t first, int64_t count, uint8_t *to);   // count × parts.bytes
 bool pack_weight(const Weight *weight, bool (*write)(void *to, const void *bytes, size_t length), void *to);
 
 enum { PANEL_WIDTH = 64, ROW_BLOCK = 96, MOST_ROW_BLOCK = 512, KV_BLOCK = 64, KV_PAGE = 256 };
