@@ -281,6 +281,22 @@ static void quantize_call(RowValues *r, const Node *node, const char *row) {
                 name_of(r, node->results[1]), row, groups, name_of(r, node->results[2]), row, parts, name_of(r, x), row, n, n, n / groups, n / parts);
 }
 
+static void linear_rows(RowValues *r, const Node *node) {
+    Kernel *k = r->k;
+    const Value *x = node->operands[0], *w = node->operands[1], *y = node->results[0], *b = operand(node, 2);
+    int n = (int)w->type.dims[0], depth = (int)w->type.dims[1], to = values_store(r, y);
+    k->weight_bytes += 4.0 * n * depth;
+    k->operations += 2.0 * n * depth;
+    kernel_call(k, "tn_linear_rows(%s, %s, %s, %d, %d)", k->buffers[to].name, name_of(r, x), name_of(r, w), n, depth);
+    if (!b) return;
+    Index at[MAX_RANK];
+    int lane;
+    int64_t extent;
+    int loops = values_open(r, &y->type, at, &lane, &extent);
+    kernel_map(k, to, values_flat(y, at), lane, extent, NULL, expr_op(k, OP_ADD, expr_load(k, to, values_flat(y, at)), values_operand(r, y->type.rank, at, b), NULL));
+    values_close(r, loops);
+}
+
 static void narrow_call(RowValues *r, const Node *node, const char *row) {
     const Value *x = node->operands[0];
     int n = (int)x->type.dims[x->type.rank - 1];
@@ -413,6 +429,7 @@ static void build_node(RowValues *r, const Node *node) {
     case OP_TOP_K: over_rows(r, node, top_k_call); return;
     case OP_GATHER: over_rows(r, node, gather_call); return;
     case OP_QUANTIZE_ROWS: over_rows(r, node, quantize_call); return;
+    case OP_LINEAR_ROWS: linear_rows(r, node); return;
     case OP_NARROW: over_rows(r, node, narrow_call); return;
     case OP_HADAMARD: over_rows(r, node, hadamard_call); return;
     case OP_OBSERVE: over_rows(r, node, observe_call); return;

@@ -10,7 +10,7 @@ static bool is_rows(const Value *v) { return v->type.dtype != DT_CACHE && v->typ
 
 static double node_operations(const Node *node) {
     unsigned flags = op_info(node->op)->flags;
-    bool product = node->op == OP_LINEAR || node->op == OP_LINEAR_I8 || node->op == OP_LINEAR_BF16 || node->op == OP_ATTEND;
+    bool product = node->op == OP_LINEAR || node->op == OP_LINEAR_I8 || node->op == OP_LINEAR_BF16 || node->op == OP_LINEAR_ROWS || node->op == OP_ATTEND;
     double most = 0;
     if (product || !(flags & (ELEMENTWISE | ROWWISE))) return 0;      // the rest moves rows and computes nothing
     for (int i = 0; i < node->result_count; i++)

@@ -55,6 +55,8 @@ void eval_LINEAR(Eval *eval) {
         product(eval, 1, h * out, out, x + h * k, heads * k, rows, k, bias ? bias + h * out : NULL, to + h * out, heads * out);
 }
 
+void eval_LINEAR_ROWS(Eval *eval) { eval_LINEAR(eval); }
+
 void eval_EMBEDDING(Eval *eval) {
     const Type *table = &eval->node->operands[1]->type;
     const int32_t *ids = eval->in[0].data;

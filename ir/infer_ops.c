@@ -65,6 +65,13 @@ void infer_LINEAR(Infer *infer) {
     if (expect_dtype(infer, 0, DT_F32) && linear_types(infer, 0, 1, 2, &type)) infer_result(infer, type);
 }
 
+void infer_LINEAR_ROWS(Infer *infer) {
+    Type type;
+    if (!expect_dtype(infer, 0, DT_F32) || !linear_types(infer, 0, 1, 2, &type)) return;
+    if (type.rank != 2 || infer->node->operands[1]->type.rank != 2) infer_error(infer, "x and w must have two dimensions");
+    else infer_result(infer, type);
+}
+
 // An attribute that divides rows of x into equal parts; 0: a part is the whole row.
 static bool part(Infer *infer, const char *name, int64_t *size) {
     int64_t columns = last_size(&infer->in[0]);

@@ -231,6 +231,7 @@ def products():
     narrow = "  %n: bf16[T, 8] = narrow %x0 {type=bf16}\n"
     case("narrow", narrow + "linear_bf16 %n, @w0", [x], [rounded], [w])
     case("linear_bf16", narrow + "linear_bf16 %n, @w0, @w1", [x], [d(rounded) @ d(w[:3] * 2).T + 1], [w[:3] * 2, np.ones(3, np.float32)])
+    case("linear_rows", "linear_rows %x0, @w0, @w1", [x], [d(x) @ d(w[:3] * 2).T + 1], [w[:3] * 2, np.ones(3, np.float32)])
 
 
 def rope(x, base, dims, half, factors, mscale):

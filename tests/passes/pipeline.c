@@ -44,7 +44,7 @@ static char *finish(Run *run, bool expected) {
 
 static void order(void **state) {
     (void)state;
-    const char *const expected[] = {"share", "canonicalize", "rows", "split", "rotate", "quantize", "observe", "attention", "moe", "fuse", "layout", "memory"};
+    const char *const expected[] = {"share", "canonicalize", "prune", "rows", "split", "rotate", "quantize", "observe", "attention", "route", "moe", "fuse", "layout", "memory"};
     assert_int_equal(pass_count, COUNT_OF(expected));
     for (int i = 0; i < pass_count; i++) assert_string_equal(passes[i].name, expected[i]);
 }
@@ -103,7 +103,7 @@ static void unknown(void **state) {
     run.options.skip = "everything";
     char *text = finish(&run, false);
     assert_string_equal(text, "error: there is no pass 'fus'\nhint: did you mean 'fuse'?\nerror: there is no pass 'everything'\n"
-                              "hint: passes are: share canonicalize rows split rotate quantize observe attention moe fuse layout memory\n");
+                              "hint: passes are: share canonicalize prune rows split rotate quantize observe attention route moe fuse layout memory\n");
     free(text);
 }
 
