@@ -39,6 +39,10 @@ static const char *function_name(Plan *plan, int index) {
     return id;
 }
 
+static bool kept_alike(const Weight *weight, const Value *param) {
+    return prune_row_keeps(weight) == param->kept && (weight->layout == LAYOUT_BLOCKS ? weight->prune.columns : 0) == param->block;
+}
+
 // Which weight each parameter is bound to, from main down. All weights of one parameter are stored alike.
 static bool bind_parameters(Plan *plan, Diags *diags) {
     const Module *m = plan->module;
@@ -58,7 +62,7 @@ static bool bind_parameters(Plan *plan, Diags *diags) {
                 for (int e = 0; e < (weights ? weights : 1); e++) {
                     const Weight *each = weights ? v->weights[e] : w;
                     if (to->bound[p] && (to->bound[p]->quantize_to != each->quantize_to || to->bound[p]->layout != each->layout ||
-                                         (each->layout == LAYOUT_SPARSE && prune_row_keeps(each) != callee->params[p]->kept))) {
+                                         (each->layout >= LAYOUT_SPARSE && !kept_alike(each, callee->params[p])))) {
                         diag_error(diags, node->loc, "%s: weights of one parameter are stored in different formats", callee->params[p]->name);
                         return false;
                     }
@@ -167,8 +171,8 @@ static bool reads_panels(const Node *node) {
     bool coded = node->op == OP_LINEAR_I8, product = coded || node->op == OP_LINEAR || node->op == OP_LINEAR_BF16;
     const Value *w = product ? node->operands[coded ? 3 : 1] : NULL;
     for (int i = 0; i < node->operand_count; i++)
-        if (node->operands[i] && node->operands[i] != w && node->operands[i]->kind == VALUE_PARAM && node->operands[i]->layout == LAYOUT_SPARSE) return false;
-    return !w || w->kind != VALUE_PARAM || w->layout == LAYOUT_PANELS || (w->layout == LAYOUT_SPARSE && coded);
+        if (node->operands[i] && node->operands[i] != w && node->operands[i]->kind == VALUE_PARAM && node->operands[i]->layout >= LAYOUT_SPARSE) return false;
+    return !w || w->kind != VALUE_PARAM || w->layout == LAYOUT_PANELS || w->layout == LAYOUT_BLOCKS || (w->layout == LAYOUT_SPARSE && coded);
 }
 
 // Passes may be left out by name: code is made of what fuse, layout and memory leave.
@@ -297,39 +301,6 @@ void plan_free(Plan *plan) {
     if (plan) arena_free(plan->arena);
 }
 
-// ---- packing --------------------------------------------------------------------------------------------------------------------------
-
-typedef struct { bool (*write)(void *to, const void *bytes, size_t length); void *to; uint64_t done; } Stream;
-
-static bool stream_write(void *to, const void *bytes, size_t length) {
-    Stream *s = to;
-    s->done += length;
-    return s->write(s->to, bytes, length);
-}
-
-static bool stream_zeros(Stream *s, uint64_t until) {
-    static const char zeros[4096];
-    while (s->done < until) {
-        size_t n = until - s->done < sizeof zeros ? (size_t)(until - s->done) : sizeof zeros;
-        if (!stream_write(s, zeros, n)) return false;
-    }
-    return true;
-}
-
-bool plan_pack(const Plan *plan, bool (*write)(void *to, const void *bytes, size_t length), void *to, void (*progress)(void *, uint64_t done, uint64_t total),
-               void *progress_to, Diags *diags) {
-    Stream s = {write, to, 0};
-    for (int i = 0; i < plan->module->weight_count; i++) {
-        const Weight *w = plan->module->weights[plan->order[i]];
-        if (!stream_zeros(&s, plan->offset[w->id]) || !pack_weight(w, stream_write, &s)) {
-            diag_error(diags, NOWHERE, "writing weight %s failed", w->name);
-            return false;
-        }
-        if (progress) progress(progress_to, s.done, plan->weights_bytes);
-    }
-    return stream_zeros(&s, plan->weights_bytes);
-}
-
 // ---- the whole text ---------------------------------------------------------------------------------------------------------------------
 
 // A backslash would take in the next line, a line break end the comment.
@@ -385,10 +356,23 @@ static bool attends_pairs(const Plan *plan) {
     return false;
 }
 
+// The product of a format with x in groups: floats, bf16 or codes.
+static void print_product(const Plan *plan, const PanelFormat *f, int group, const char **names, int *count, Text *out) {
+    if (f->block) {
+        PanelFormat inner = panel_inner(f);
+        print_product(plan, &inner, group, names, count, out);
+    } else if (group == X_FLOATS && !printed_before(names, count, f->name)) product_print_format(f, out);
+    if (printed_before(names, count, arena_printf(plan->arena, "%s %d", f->name, group))) return;
+    if (f->block) product_print_blocks(f, group, out);
+    else if (group == X_FLOATS) product_print_float(f, out);
+    else if (group == X_BF16) product_print_bf16(out);
+    else product_print_int(f, group, out);
+}
+
 // The lowerings that some kernel calls: products with f32 panels, with each packed format, rows gathered from panels.
 static void print_products(const Plan *plan, Text *out) {
     unsigned vectors = 1u << 4;   // packed formats multiply through product_f32_v4
-    const char **names = ARENA_ARRAY(plan->arena, const char *, (2 * MAX_PRODUCTS + 2) * plan->kernel_count + 64);
+    const char **names = ARENA_ARRAY(plan->arena, const char *, (4 * MAX_PRODUCTS + 2) * plan->kernel_count + 64);
     int count = 0;
     for (int i = 0; i < plan->module->func_count; i++)
         if (plan->funcs[i].kernel) vectors |= plan->funcs[i].kernel->f32_vectors;
@@ -404,16 +388,8 @@ static void print_products(const Plan *plan, Text *out) {
     for (int i = 0; i < plan->module->func_count; i++) {
         const Kernel *k = plan->funcs[i].kernel;
         PanelLayout layout;
-        for (int q = 0; k && q < k->product_count; q++) {
-            const PanelFormat *f = &layout.format;
-            if (!kernel_panel(k, k->products[q], &layout)) continue;
-            int group = k->product_groups[q];
-            if (group == X_FLOATS && !printed_before(names, &count, f->name)) product_print_format(f, out);
-            if (printed_before(names, &count, arena_printf(plan->arena, "%s %d", f->name, group))) continue;
-            if (group == X_FLOATS) product_print_float(f, out);
-            else if (group == X_BF16) product_print_bf16(out);
-            else product_print_int(f, group, out);
-        }
+        for (int q = 0; k && q < k->product_count; q++)
+            if (kernel_panel(k, k->products[q], &layout)) print_product(plan, &layout.format, k->product_groups[q], names, &count, out);
         for (int p = 0; k && p < k->func->param_count; p++)
             if (k->rows_read[p] && kernel_panel(k, p, &layout) && !printed_before(names, &count, arena_printf(plan->arena, "row %s", layout.format.name))) {
                 if (!printed_before(names, &count, layout.format.name)) product_print_format(&layout.format, out);
@@ -476,8 +452,8 @@ void plan_emit(const Plan *plan, Flavour flavour, uint64_t blob_hash, Text *out)
     if (any_kernel(plan, OP_ATTEND) || any_kernel(plan, OP_CACHE_WRITE)) text_puts(out, prelude_attend);
     if (any_kernel(plan, OP_CACHE_WRITE)) text_puts(out, prelude_cache);
     text_puts(out, prelude_product);
+    text_puts(out, prelude_product_sparse);
     if (multiplies_narrow(plan)) {
-        text_puts(out, prelude_product_sparse);
         text_puts(out, prelude_product_int);
         text_puts(out, prelude_product_bf16);
         text_puts(out, prelude_product_amx);
