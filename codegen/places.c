@@ -92,11 +92,13 @@ bool plan_places(Plan *plan, Diags *diags) {
     plan->offset = ARENA_ARRAY(plan->arena, uint64_t, m->weight_count);
     plan->order = ARENA_ARRAY(plan->arena, int, m->weight_count);
     plan->pieces = ARENA_ARRAY(plan->arena, WeightPiece, m->weight_count);
+    bool large = false;
     for (int i = 0, end; i < m->weight_count; i = end) {
-        uint64_t bytes, align = 64;
+        uint64_t bytes, align = large ? HUGE_PAGE : 64;   // what a large piece takes in memory is its own
         for (end = i + 1; uses[i].place == PLACE_EXPERT && end < m->weight_count && uses[end].place == PLACE_EXPERT && uses[end].expert == uses[i].expert;) end++;
         if (!piece_bytes(plan, &uses[i], end - i, &bytes, diags)) return false;
-        if (uses[i].place != PLACE_DENSE) align = bytes >= LARGE ? HUGE_PAGE : PAGE;
+        if (uses[i].place != PLACE_DENSE && !large) align = bytes >= LARGE ? HUGE_PAGE : PAGE;
+        large = uses[i].place != PLACE_DENSE && bytes >= LARGE;
         uint64_t at = (uint64_t)round_up((int64_t)plan->weights_bytes, (int64_t)align);
         if (uses[i].place != PLACE_DENSE) plan->pieces[plan->piece_count++] = (WeightPiece){at, bytes, uses[i].visits};
         for (int j = i; j < end; j++) {

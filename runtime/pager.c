@@ -165,7 +165,7 @@ static int pager_read_pinned(Pager *pager, const tn_program *program, uint64_t f
             total += end - at;
         }
         if (i < program->piece_count)
-            at = program->pieces[i].offset + (program->pieces[i].bytes + PAGER_PAGE - 1) / PAGER_PAGE * PAGER_PAGE;
+            at = program->pieces[i].offset + pager_bytes(&program->pieces[i]);
     }
     tn_progress_begin(&progress, "loading");
     for (int i = 0; i < count; i++) {
