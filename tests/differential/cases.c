@@ -84,7 +84,7 @@ static Type shape(DType dtype, int rank, const int64_t *dims) {
 
 static Value *param(Gen *g, Type type, int count) {
     if (!g->main) return func_param(g->func, "p", type, count);
-    Weight *list[16];
+    Weight **list = ARENA_ARRAY(g->arena, Weight *, count ? count : 1);
     for (int i = 0; i < (count ? count : 1); i++) list[i] = weight(g, type);
     return func_weights(g->func, list, count);
 }
@@ -734,6 +734,31 @@ Module *sparse_module(Arena *arena, uint64_t seed, Diags *diags) {
     Value *sum = node(&g, OP_MUL, (Value *[]){parts[0], parts[2]}, 2, NULL, 0)->results[0], *all[] = {sum, parts[1]};
     Value *result = node(&g, OP_CONCAT, all, 2, NULL, 0)->results[0];
     func_return(g.func, &result, 1);
+    return end(&g, diags);
+}
+
+// ---- mixtures --------------------------------------------------------------------------------------------------------------------------
+
+// A norm, a router and its experts: two to many, of which a token chooses one, some or all; the router may like two of them most.
+Module *mixture_module(Arena *arena, uint64_t seed, Diags *diags) {
+    static const struct { int experts, chosen, n; } shapes[] = {{2, 1, 64}, {3, 3, 130}, {5, 2, 96}, {16, 2, 128}, {16, 16, 64}, {64, 6, 64}, {256, 8, 32}, {7, 1, 256}};
+    Gen g;
+    begin(&g, arena, seed, NULL, diags);
+    int experts = shapes[seed % COUNT_OF(shapes)].experts, n = shapes[seed % COUNT_OF(shapes)].n;
+    Type table = shape(DT_F32, 2, (int64_t[]){VOCABULARY, n}), router = shape(DT_F32, 2, (int64_t[]){experts, n}), likes = shape(DT_F32, 1, (int64_t[]){experts});
+    Value *embed[] = {g.func->inputs[0], param(&g, table, 0)}, *x = node(&g, OP_EMBEDDING, embed, 2, NULL, 0)->results[0];
+    Weight *liked = weight(&g, likes);
+    for (int e = 0; e < experts; e++) ((float *)(void *)(uintptr_t)liked->bytes)[e] = seed / COUNT_OF(shapes) % 2 && e < 2 ? 3.0f : 0.0f;
+    Attr eps = attr_number("eps", 1e-3), top[] = {attr_number("k", shapes[seed % COUNT_OF(shapes)].chosen), attr_number("normalize", chance(&g, 50))};
+    Value *h = node(&g, OP_RMS_NORM, (Value *[]){x, vector(&g, n)}, 2, &eps, 1)->results[0];
+    Value *scores = node(&g, OP_LINEAR, (Value *[]){h, param(&g, router, 0), func_weights(g.func, &liked, 0)}, 3, NULL, 0)->results[0];
+    Node *choice = node(&g, OP_TOP_K, (Value *[]){node(&g, OP_SOFTMAX, &scores, 1, NULL, 0)->results[0]}, 1, top, 2);
+    Func *expert = make_expert(&g, n);
+    Value *operands[16] = {h, choice->results[0], choice->results[1]};
+    for (int i = 0; i < expert->param_count; i++) operands[3 + i] = param(&g, expert->params[i]->type, i % 2 && chance(&g, 20) ? 0 : experts);
+    Attr a[] = {attr_func("block", expert), attr_number("count", experts)};
+    Value *mixed = node(&g, OP_MOE, operands, 3 + expert->param_count, a, 2)->results[0], *sum = node(&g, OP_ADD, (Value *[]){x, mixed}, 2, NULL, 0)->results[0];
+    func_return(g.func, &sum, 1);
     return end(&g, diags);
 }
 

@@ -19,6 +19,7 @@ Module *graph_module(Arena *arena, uint64_t seed, Coverage *coverage, Diags *dia
 // Products of int8 codes with a weight of each integer type that suits the seed's shape and groups, side by side.
 Module *product_module(Arena *arena, uint64_t seed, Diags *diags);
 Module *sparse_module(Arena *arena, uint64_t seed, Diags *diags);     // products of pruned matrices
+Module *mixture_module(Arena *arena, uint64_t seed, Diags *diags);    // a router and its experts
 // A head as language models have, with a weight of the seed's type, in floats or int8 codes: a program that says the largest of each block of its output.
 Module *head_module(Arena *arena, uint64_t seed, Diags *diags);
 #endif

@@ -9,6 +9,7 @@
 //   differential products COUNT [FIRST]  int8 codes with weights of every integer type, in groups of many sizes: as int8, and in steps of 1 … 17, 33, 96
 //                                        and 97 rows the same bits
 //   differential sparse COUNT [FIRST]    pruned matrices, without their zeros and with them: the same bits
+//   differential experts COUNT [FIRST]   mixtures, of few and many experts, uniform and skewed, in steps of as many rows as those (QUANT=…)
 //   differential bf16 COUNT [FIRST]      quantized to bf16, in the target's own arithmetic
 //
 // Compiled programs run with guard bytes around all they write and NaN in all they have not written, with one thread and three, in a batch, alone, and
@@ -224,6 +225,11 @@ static Module *make_sparse(Arena *arena, OpId op, uint64_t seed, bool broken, Co
     return sparse_module(arena, seed, diags);
 }
 
+static Module *make_mixture(Arena *arena, OpId op, uint64_t seed, bool broken, Coverage *cover, Diags *diags) {
+    (void)op, (void)broken, (void)cover;
+    return mixture_module(arena, seed, diags);
+}
+
 static Module *make_heads(Arena *arena, OpId op, uint64_t seed, bool broken, Coverage *cover, Diags *diags) {
     (void)op, (void)broken, (void)cover;
     return head_module(arena, seed, diags);
@@ -238,7 +244,7 @@ static bool rows_alike(const Compiled *c, const Script *script, const float *bas
         Script cut = *script;
         cut.cut[0][1] = firsts[i];
         memset(again, 0, sizeof(float) * (size_t)n);
-        good = execute(c, &cut, 2, again) && !memcmp(again, base, sizeof(float) * (size_t)n);
+        good = execute(c, &cut, i % 2 ? 2 : 5, again) && !memcmp(again, base, sizeof(float) * (size_t)n);
         if (!good) text_printf(why, "%d rows give other bits than %d", firsts[i], script->length[0] - 1);
     }
     free(again);
@@ -309,7 +315,7 @@ static Verdict differ(Make make, OpId op, uint64_t seed, bool broken, bool thoro
     Script script;
     int ids[1200];
     make_script(&script, ids, seed);
-    bool products = make == make_products || make == make_sparse;
+    bool products = make == make_products || make == make_sparse || make == make_mixture;
     if (products) {   // one sequence: 130 rows, then one
         script.sequences = 1;
         script.length[0] = 131;
@@ -465,6 +471,12 @@ int main(int argc, char **argv) {
     }
     if (!strcmp(what, "products")) return run_graphs(make_products, count, argc > 3 ? strtoull(argv[3], NULL, 10) : 0);
     if (!strcmp(what, "sparse")) return run_graphs(make_sparse, count, argc > 3 ? strtoull(argv[3], NULL, 10) : 0);
+    if (!strcmp(what, "experts")) {
+        quantize = getenv("QUANT");
+        if (quantize) tolerance = 0.1f;   // a code that is rounded the other way
+        own_bits = quantize && !strcmp(quantize, "bf16");
+        return run_graphs(make_mixture, count, argc > 3 ? strtoull(argv[3], NULL, 10) : 0);
+    }
     if (!strcmp(what, "heads")) {
         quantize = getenv("QUANT");
         own_bits = true;
@@ -481,6 +493,6 @@ int main(int argc, char **argv) {
         tolerance = 0.05f;   // an x that is rounded the other way
         return run_graphs(make_graph, count, argc > 3 ? strtoull(argv[3], NULL, 10) : 0);
     }
-    fprintf(stderr, "usage: differential ops [SEEDS] | mutations [SEEDS] | graphs COUNT [FIRST] | products COUNT [FIRST] | sparse COUNT [FIRST] | heads COUNT [FIRST] | int8|bf16 COUNT [FIRST]\n");
+    fprintf(stderr, "usage: differential ops [SEEDS] | mutations [SEEDS] | graphs COUNT [FIRST] | products COUNT [FIRST] | sparse COUNT [FIRST] | experts COUNT [FIRST] | heads COUNT [FIRST] | int8|bf16 COUNT [FIRST]\n");
     return 2;
 }
