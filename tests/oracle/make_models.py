@@ -123,6 +123,17 @@ MODELS = {  # name: (architecture, element type, config)
         intermediate_size_mlp=104, hidden_act="silu", rms_norm_eps=1e-5, rope_theta=5e5, rope_scaling=None, tie_word_embeddings=False,
         attention_bias=False, num_local_experts=4, num_experts_per_tok=1, interleave_moe_layer_step=2, use_qk_norm=True,
         no_rope_layers=[1, 0, 1], attention_chunk_size=64, attn_temperature_tuning=True, floor_scale=8, attn_scale=0.1, pad_token_id=0)),
+    "granitemoe": ("GraniteMoeSharedForCausalLM", "BF16", dict(
+        model_type="granitemoeshared", **BASE, **{**H120, "intermediate_size": 56}, shared_intermediate_size=72, hidden_act="silu",
+        rms_norm_eps=1e-6, rope_theta=1e4, rope_scaling=None, tie_word_embeddings=True, attention_bias=False, num_local_experts=5,
+        num_experts_per_tok=2, embedding_multiplier=6.0, attention_multiplier=0.05, residual_multiplier=0.4, logits_scaling=3.0,
+        pad_token_id=0)),
+    "glm4-moe-lite": ("Glm4MoeLiteForCausalLM", "F32", dict(
+        model_type="glm4_moe_lite", **{**BASE, "num_hidden_layers": 2}, hidden_size=90, num_attention_heads=3, num_key_value_heads=3,
+        intermediate_size=104, hidden_act="silu", rms_norm_eps=1e-5, rope_theta=1e4, rope_scaling=None, tie_word_embeddings=False,
+        attention_bias=False, q_lora_rank=48, kv_lora_rank=40, qk_rope_head_dim=16, qk_nope_head_dim=24, v_head_dim=28,
+        n_routed_experts=5, n_shared_experts=1, num_experts_per_tok=2, moe_intermediate_size=24, mlp_layer_types=["dense", "sparse"],
+        norm_topk_prob=True, routed_scaling_factor=1.8, n_group=1, topk_group=1)),
 }
 NEW_FORM = {"llama3-v5": "llama3", "gemma3-v5": "gemma3"}   # the same models, config.json as transformers 5 writes it
 
