@@ -3,7 +3,8 @@
 // Of each expert it is estimated how many of the next token's visits come to it: its share of the tokens that its layer has lately seen, times the
 // calls of a step that run the layer. An expert that must make room is the one with the smallest estimate; among equals the one that was visited last,
 // since layers are visited in a circle and its turn is farthest away. So a layer that several calls share stays, an expert that a router prefers stays,
-// and a prompt that needs every expert passes through a few places while the others stay as they were: no list of pinned layers is kept.
+// and a prompt that needs every expert passes through a few places while the others stay as they were: no list of pinned layers is kept. (docs/memory.md
+// has what other orders would give.)
 //
 // One thread, the first of the team, decides; the others take over what it decided behind a barrier. An expert is `wanted` by the groups of the layer
 // under way that have not run yet, and only others make room. A layer's groups run in waves: first those whose experts are there, while the missing ones
