@@ -280,6 +280,7 @@ static int run(const Command *command, int argc, char **argv) {
     do
         code = compile(&job);
     while (code == EXIT_DONE && (code = in_time(&job)) == EXIT_MACHINE && latency_next(&options));
+    if (code == EXIT_MACHINE) fprintf(stderr, "error: %s does not come in time on this machine (--latency %s)\n", job.out, job.build.latency);
     free(job.stem);
     free(job.weights);
     return code;

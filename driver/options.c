@@ -183,6 +183,7 @@ static int parse_words(Options *options, int argc, char **argv) {
 }
 
 static int check(Options *options) {
+    if (options->build && options->build->prune && strcmp(options->build->prune, "none") == 0) options->build->prune = NULL;   // against a profile's
     if (options->argument_count < options->argument_least)
         return usage_error(options->command, "%s is missing", options->argument_room > 1 ? "an argument" : "the model");
     if (options->build && options->build->show && !options->build->profile) return usage_error(options->command, "--show prints a profile, and no --profile is given");

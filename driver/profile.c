@@ -26,6 +26,7 @@ static const ProfileRow rows[] = {
     {"cloud", "--step-sequences", "256", NULL, "many sequences at once"},
 
     {"edge", "--quant", "w4a8", NULL, "4-bit weights in groups of 32, int8 arithmetic; tables of tokens 6 bits"},
+    {"edge", "--prune", "10%", NULL, "the tenth of each row that is nearest to zero; none: nothing"},
     {"edge", "--kv", "int8", NULL, "a quarter of what float32 takes"},
     {"edge", "--memory", "3G", NULL, "experts that do not fit are read when they are chosen"},
     {"edge", "--step-tokens", "128", NULL, "a quarter of the memory for intermediate values"},

@@ -46,8 +46,8 @@ def options(model, folder):
             check(f"{profile}: {target}", rows(tenon("compile", "--profile", profile, "--show", "--target", target)))
         shown = rows(tenon("run", "--profile", profile, "--show"))
         check(f"{profile} as its list", logits("--profile", profile) == logits(*[word for row in shown.items() for word in row]), shown)
-    check("--kv counts before the profile", logits("--profile", "edge", "--kv", "f32") == logits("--quant", "w4a8", "--kv", "f32"))
-    check("--quant counts before the profile", logits("--quant=bf16", "--profile=edge") == logits("--quant", "bf16", "--kv", "int8"))
+    check("--kv counts before the profile", logits("--profile", "edge", "--kv", "f32") == logits("--quant", "w4a8", "--kv", "f32", "--prune", "10%"))
+    check("--quant counts before the profile", logits("--quant=bf16", "--profile=edge") == logits("--quant", "bf16", "--kv", "int8", "--prune=10%"))
     check("steps change no bit", logits() == logits("--step-tokens", "3", "--step-sequences", "1") == logits("--step-tokens", "1000", "--step-sequences", "200"))
     check("cloud by target", (rows(tenon("compile", "--profile", "cloud", "--show", "--target", "x86-64-v3"))["--quant"],
                               rows(tenon("compile", "--profile", "cloud", "--show", "--target", "amx"))["--quant"]) == ("f16", "bf16"))
