@@ -49,6 +49,10 @@ static bool codes_of(Linear *l, const Node *node, int number, const PanelFormat 
         values_fail(r, "linear_i8: its operands do not fit one kernel");
         return false;
     }
+    if (format->block && groups > 1 && format->block % x_group) {
+        values_fail(r, "linear_i8: blocks of %d in the weight are no whole groups of %lld in x", format->block, (long long)x_group);
+        return false;
+    }
     if (x_group % group && group % x_group) {
         values_fail(r, "linear_i8: groups of %lld in x and of %lld in the weight do not divide one another", (long long)x_group, (long long)group);
         return false;
@@ -107,7 +111,7 @@ static bool product(Linear *l, const Node *node, int number) {
     k->weight_bytes += (double)layout.bytes;
     if (i8) k->arithmetic = "int8";
     if (bf16) k->arithmetic = "bf16";
-    k->operations += 2.0 * (double)l->k * (double)l->outputs * (double)l->heads;
+    k->operations += 2.0 * (double)layout.kept * (double)l->outputs * (double)l->heads;
     values_bind(r, node->results[0], acc);
     return true;
 }

@@ -173,7 +173,7 @@ Stmt *kernel_mma(Kernel *k, int acc, Index index, int64_t acc_stride, int a, Ind
 }
 
 bool kernel_panel(const Kernel *k, int param, PanelLayout *out) {
-    return panel_layout(k->arena, &k->func->params[param]->type, k->param_storage[param], k->func->params[param]->kept, out);
+    return panel_layout(k->arena, &k->func->params[param]->type, k->param_storage[param], k->func->params[param]->kept, k->func->params[param]->block, out);
 }
 
 // ---- values in memory -------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@
 #include <string.h>
 
 const char *product_name(const Stmt *mma, Arena *arena) {
-    if (mma->bf16) return "product_bf16_bf16";
+    if (mma->bf16) return arena_printf(arena, "product_%s_bf16", mma->format->name);
     if (mma->codes) return arena_printf(arena, "product_%s_a%d", mma->format->name, mma->x_group);
     return arena_printf(arena, "product_%s_v%d", mma->format->name, mma->columns / 16);
 }

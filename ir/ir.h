@@ -53,9 +53,10 @@ typedef enum {
     LAYOUT_ROWS,       // row-major f32, i32 or bool: vectors, tables that are only gathered from
     LAYOUT_PANELS,     // panels of 64 outputs, K outermost in a panel: what products read
     LAYOUT_SPARSE,     // such panels of a pruned matrix, without its zeros: masks, and behind them what the rows keep
+    LAYOUT_BLOCKS,     // panels of the blocks of columns that pruning kept in each, and which they are
     LAYOUT_COUNT
 } Layout;
-extern const char *const layout_names[LAYOUT_COUNT];   // none rows panels sparse
+extern const char *const layout_names[LAYOUT_COUNT];   // none rows panels sparse blocks
 
 // ---- weights ------------------------------------------------------------------------------------------------------
 
@@ -136,7 +137,8 @@ typedef struct Value {
     int index;                 // which input, parameter or result
     Weight **weights;          // VALUE_WEIGHT: max(count, 1) of them (only in main)
     Layout layout;             // VALUE_PARAM: of every weight bound to it
-    int64_t kept;              // VALUE_PARAM, LAYOUT_SPARSE: so many values of each row are there, at most; prune_row_keeps of the weights
+    int64_t kept;              // VALUE_PARAM, LAYOUT_SPARSE: so many values of each row are there, at most; LAYOUT_BLOCKS: just so many …
+    int block;                 // … in blocks of so many
     DType stored;              // VALUE_PARAM of a kernel, from `fuse` on: what the passes store the weights bound to it as, as the weights say; DT_COUNT: as they come
     int64_t place;             // memory pass: byte offset in the function's frame; -1: none. Text: `%h: f32[T, 576] at 4096 = …`
 } Value;

@@ -327,7 +327,7 @@ static bool parse_layout(Parser *p, Layout *layout) {
             *layout = (Layout)i;
             return true;
         }
-    return fail(p, "expected a layout: none, rows, panels or sparse");
+    return fail(p, "expected a layout: none, rows, panels, sparse or blocks");
 }
 
 // [0:5, 9]: ascending numbers below `of`.
@@ -419,7 +419,12 @@ static bool fresh_name(Parser *p, const char *name, const Token *at) {
 // What may follow a definition's type.
 static bool parse_decisions(Parser *p, Value *param, int64_t *place) {
     if (param && accept_word(p, "layout") && !parse_layout(p, &param->layout)) return false;
-    if (param && param->layout == LAYOUT_SPARSE && !expect_int(p, 1, (int64_t)MAX_ELEMENTS, &param->kept)) return false;
+    if (param && param->layout >= LAYOUT_SPARSE && !expect_int(p, 1, (int64_t)MAX_ELEMENTS, &param->kept)) return false;
+    if (param && param->layout == LAYOUT_BLOCKS) {
+        int64_t block;
+        if (!(accept_word(p, "by") || fail(p, "expected by")) || !expect_int(p, 1, 1 << 20, &block)) return false;
+        param->block = (int)block;
+    }
     return !accept_word(p, "at") || expect_large(p, place);
 }
 
@@ -437,6 +442,7 @@ static bool parse_argument(Parser *p, bool param) {
     Value *value = param ? func_param(p->func, name, type, (int)count) : func_input(p->func, name, type);
     value->layout = decided.layout;
     value->kept = decided.kept;
+    value->block = decided.block;
     value->place = place;
     return true;
 }

@@ -137,6 +137,7 @@ static void print_definition(const Value *value, Text *out) {
     type_text(&value->type, out);
     if (value->kind == VALUE_PARAM && value->layout) text_printf(out, " layout %s", layout_names[value->layout]);
     if (value->kept) text_printf(out, " %lld", (long long)value->kept);
+    if (value->block) text_printf(out, " by %d", value->block);
     if (value->place >= 0) text_printf(out, " at %lld", (long long)value->place);
 }
 

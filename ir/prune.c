@@ -129,6 +129,12 @@ static void find_band(const Weight *weight, int64_t band, uint8_t *blocks) {
     free(values);
 }
 
+void prune_band(const Weight *weight, int64_t band, uint8_t *stays) {
+    const uint8_t *blocks = weight->prune.blocks;
+    if (blocks) memcpy(stays, blocks + band * blocks_along(weight), (size_t)blocks_along(weight));
+    else find_band(weight, band, stays);
+}
+
 void prune_find_blocks(Weight *weight, Arena *arena) {
     const Prune *prune = &weight->prune;
     if (!prune->keep || single(prune) || prune->blocks || (!weight->bytes && !weight->data)) return;

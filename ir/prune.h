@@ -12,6 +12,8 @@ int64_t prune_row_keeps(const Weight *weight);                  // how many valu
 void prune_mask(const Weight *weight, int64_t row, int64_t n, const float *values, uint8_t *stays);
 // Fills Weight.prune.blocks where blocks are larger than one value, so that reading a row needs no other rows. The weight has bytes or data.
 void prune_find_blocks(Weight *weight, Arena *arena);
+// 1 for each block along a row that stays in this band of rows.
+void prune_band(const Weight *weight, int64_t band, uint8_t *stays);
 // Of n scores (bits of floats that are not negative: they order as the floats do) the `keep` largest stay; of equal ones the first.
 void prune_largest(const uint32_t *scores, int64_t n, int64_t keep, uint8_t *stays);
 #endif

@@ -29,6 +29,7 @@ static void define(Numbers *numbers, const Value *value, Text *out) {
     put_int(out, value->count);
     put_int(out, value->kind == VALUE_PARAM ? value->layout : 0);
     put_int(out, value->kind == VALUE_PARAM ? value->kept : 0);
+    put_int(out, value->kind == VALUE_PARAM ? value->block : 0);
 }
 
 static void refer(const Numbers *numbers, const Value *value, Text *out) {

@@ -14,7 +14,7 @@ const DTypeInfo dtype_info[DT_COUNT] = {
     {"cache", 1, 0, "a KV cache between cache_write and attend"},
 };
 
-const char *const layout_names[LAYOUT_COUNT] = {"none", "rows", "panels", "sparse"};
+const char *const layout_names[LAYOUT_COUNT] = {"none", "rows", "panels", "sparse", "blocks"};
 
 DType dtype_parse(const char *name) {
     for (int i = 0; i < DT_COUNT; i++)

@@ -134,9 +134,11 @@ static bool verify_weight(Verify *v, const Weight *weight, int index) {
         return wrong(v, "weight @%s: its rows are no whole blocks of %s, or too many", weight->name, dtype_info[weight->type.dtype].name);
     if ((unsigned)weight->quantize_to > DT_COUNT || (unsigned)weight->layout >= LAYOUT_COUNT)
         return wrong(v, "weight @%s: no such type or layout", weight->name);
-    if (weight->layout == LAYOUT_SPARSE && (!weight->prune.keep || weight->rotate))
+    if (weight->layout >= LAYOUT_SPARSE && (!weight->prune.keep || weight->rotate))
         return wrong(v, "weight @%s: only what is pruned lies sparse, and only what is not turned", weight->name);
     int64_t columns = weight->type.rank ? weight->type.dims[weight->type.rank - 1] : 1;
+    if (weight->layout == LAYOUT_BLOCKS && (weight->prune.rows != 64 || weight->prune.columns < 1 || columns % weight->prune.columns))
+        return wrong(v, "weight @%s: only whole blocks of 64 rows lie as blocks", weight->name);
     if (weight->rotate < 0 || (weight->rotate & (weight->rotate - 1)) || (weight->rotate && columns % weight->rotate))
         return wrong(v, "weight @%s: it is rotated in blocks of a power of two that divides its %lld columns", weight->name, (long long)columns);
     Type whole;
@@ -173,7 +175,9 @@ static void verify_definition(Verify *v, NameSet *names, const Value *value, Val
         wrong(v, "%%%s: a value cannot be %s", value->name, dtype_info[value->type.dtype].name);
     if (value->count < 0 || value->count > MAX_ARRAY || (value->count && !param)) wrong(v, "%%%s is no array", value->name);
     if (value->place < -1 || (unsigned)value->layout >= LAYOUT_COUNT) wrong(v, "%%%s has no valid place or layout", value->name);
-    if ((value->layout == LAYOUT_SPARSE) != (value->kept > 0) || value->kept < 0 || (value->kept && (value->type.rank < 1 || value->kept > value->type.dims[value->type.rank - 1])))
+    if ((value->layout == LAYOUT_BLOCKS) != (value->block > 0) || value->block < 0 || (value->block && value->kept % value->block))
+        wrong(v, "%%%s does not say which blocks of columns are there", value->name);
+    if ((value->layout >= LAYOUT_SPARSE) != (value->kept > 0) || value->kept < 0 || (value->kept && (value->type.rank < 1 || value->kept > value->type.dims[value->type.rank - 1])))
         wrong(v, "%%%s does not say how many values of a row are there", value->name);
     set_add(v, &v->defined, value);
 }

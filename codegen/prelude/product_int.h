@@ -71,6 +71,22 @@ TN_INLINE int tn_codes_total(const tn_code_rows *x, int row, int group) {   // o
     TN_NO_UNROLL for (int p = 1; p < x->parts; p++) total += sum[p];
     return total;
 }
+// A row of x's codes at the blocks of a panel (product_sparse.h), with what its groups are scaled by and the totals of groups that are summed.
+TN_INLINE void tn_codes_blocks(tn_codes f, signed char *codes, float *scales, int *sums, const tn_code_rows *x, int row, const tn_u8 *w, int count, const int block) {
+    const int g = tn_codes_group(f), per_scale = f.xgroup ? block / f.xgroup : 0, per_sum = g ? block / g : 0, *at = (const int *)(const void *)w;
+    const float *scale = x->scale + row * x->ld_scale;
+    tn_blocks_of(codes, x->x + row * x->ldx, w, count, block);
+    if (!f.xgroup) *scales = *scale;
+    if (!g) {
+        int total = 0;
+        for (long i = 0; i < (long)count * block; i++) total += codes[i];
+        *sums = total;
+    }
+    TN_NO_UNROLL for (int i = 0; i < count; i++) {
+        for (int j = 0; j < per_scale; j++) *scales++ = scale[(long)at[i] * per_scale + j];
+        for (int j = 0; j < per_sum; j++) *sums++ = tn_codes_total(x, row, at[i] * per_sum + j);
+    }
+}
 TN_INLINE int tn_codes_zero(tn_codes f) { return f.zero == 128 ? 128 - TN_DOT8_TAKEN : f.zero; }   // what is still to come off a code
 TN_INLINE tn_i tn_codes_start(tn_codes f, const tn_code_rows *x, int row, int group) {
     const int zero = tn_codes_zero(f);

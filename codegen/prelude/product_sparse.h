@@ -43,3 +43,14 @@ TN_INLINE void tn_sparse_ask(const tn_sparse *s, long ahead) {
     __builtin_prefetch(s->mask + ahead / 8, 0, 2);
     TN_UNROLL for (int i = 0; i < 3; i++) __builtin_prefetch(s->value + ahead + 64 * i, 0, 2);
 }
+
+// ---- panels of blocks
+// Such a panel begins with the numbers of its blocks of k, ascending; behind them is a dense panel of these blocks alone. x's own blocks come together
+// before: `bytes` of each of `count`, a multiple of 32.
+typedef struct { tn_u64 word[4]; } __attribute__((aligned(1), may_alias)) tn_bytes32;
+TN_INLINE void tn_blocks_of(void *to, const void *from, const tn_u8 *w, int count, const long bytes) {
+    const int *at = (const int *)(const void *)w;
+    tn_u8 *next = (tn_u8 *)to;
+    TN_NO_UNROLL for (int i = 0; i < count; i++, next += bytes)
+        for (long j = 0; j < bytes; j += 32) *(tn_bytes32 *)(next + j) = *(const tn_bytes32 *)((const tn_u8 *)from + at[i] * bytes + j);
+}

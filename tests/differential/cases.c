@@ -663,8 +663,9 @@ Module *graph_module(Arena *arena, uint64_t seed, Coverage *coverage, Diags *dia
 
 // ---- products of int8 codes ------------------------------------------------------------------------------------------------------------
 
-// One product of x, in groups of `group` (0: whole rows), with a weight of this type; NULL when the groups do not fit.
-static Value *product_of(Gen *g, Value *x, DType type, int64_t outputs, int64_t group) {
+// One product of x, in groups of `group` (0: whole rows), with a weight of this type; NULL when the groups do not fit. `prune`: NULL or
+// what makes zeros of it.
+static Value *product_of(Gen *g, Value *x, DType type, int64_t outputs, int64_t group, const Prune *prune) {
     GroupedFormat f = {0};
     int64_t k = x->type.dims[1], dims[] = {outputs, k}, x_group = group ? group : k;
     if (dtype_info[type].block && k % dtype_info[type].block) return NULL;
@@ -675,8 +676,9 @@ static Value *product_of(Gen *g, Value *x, DType type, int64_t outputs, int64_t 
     Attr a[] = {attr_number("group", (double)group), attr_number("sums", sums % 32 == 0 && chance(g, 30) ? 16 : sums < k ? (double)sums : 0)};
     Node *q = node(g, OP_QUANTIZE_ROWS, &x, 1, a, 2);
     if (!q) return NULL;
-    Weight *w = weight(g, shape(row_code_bits(type) ? DT_F32 : type, 2, dims));
-    if (row_code_bits(type)) w->quantize_to = type;
+    Weight *w = weight(g, shape(row_code_bits(type) || prune ? DT_F32 : type, 2, dims));
+    if (row_code_bits(type) || prune) w->quantize_to = type;
+    if (prune) w->prune = *prune;
     Value *operands[] = {q->results[0], q->results[1], q->results[2], func_weights(g->func, &w, 0), chance(g, 50) ? vector(g, outputs) : NULL};
     Node *product = node(g, OP_LINEAR_I8, operands, 5, NULL, 0);
     return product ? product->results[0] : NULL;
@@ -696,7 +698,7 @@ Module *product_module(Arena *arena, uint64_t seed, Diags *diags) {
     Value *operands[] = {g.func->inputs[0], param(&g, table, 0)}, *x = node(&g, OP_EMBEDDING, operands, 2, NULL, 0)->results[0], *parts[COUNT_OF(product_types)];
     int count = 0;
     for (size_t t = 0; t < COUNT_OF(product_types); t++) {
-        Value *y = product_of(&g, x, product_types[t], outputs, shapes[seed % PRODUCT_SHAPES].group);
+        Value *y = product_of(&g, x, product_types[t], outputs, shapes[seed % PRODUCT_SHAPES].group, NULL);
         if (y) parts[count++] = y;
     }
     if (!count) return NULL;
@@ -707,32 +709,44 @@ Module *product_module(Arena *arena, uint64_t seed, Diags *diags) {
 
 // ---- sparse ----------------------------------------------------------------------------------------------------------------------------
 
-// One value of a row or all of them; ends of rows and of outputs; blocks that lie across vectors; several matrices of x in a kernel.
-enum { SPARSE_SHAPES = 14 };
+static const DType pruned_types[] = {DT_W8, DT_W6, DT_W5, DT_Q8_0, DT_Q4_0, DT_W8G64, DT_W4G64, DT_W4G128};
+static const DType pruned_floats[] = {DT_F16, DT_BF16, DT_W8, DT_W4G64, DT_F32};
+
+static Value *pruned_floats_of(Gen *g, Value *x, DType type, int64_t outputs, const Prune *prune) {
+    GroupedFormat f = {0};
+    int64_t k = x->type.dims[1], dims[] = {outputs, k};
+    if (grouped_format(type, &f) && k % f.group) return NULL;
+    Weight *w = weight(g, shape(DT_F32, 2, dims));
+    w->quantize_to = type;
+    w->prune = *prune;
+    return node(g, OP_LINEAR, (Value *[]){x, func_weights(g->func, &w, 0), NULL}, 3, NULL, 0)->results[0];
+}
+
+// One value of a row or all of them; ends of rows and of outputs; blocks of whole panels and others; several matrices in a kernel.
 Module *sparse_module(Arena *arena, uint64_t seed, Diags *diags) {
-    static const struct { int k, outputs, group; Prune prune; } shapes[SPARSE_SHAPES] = {
-        {256, 65, 0, {154, 256, 1, 1, NULL, NULL}},  {256, 130, 32, {2, 4, 1, 1, NULL, NULL}},    {100, 70, 0, {60, 100, 1, 1, NULL, NULL}},
-        {512, 64, 64, {1, 512, 1, 1, NULL, NULL}},   {512, 3, 128, {512, 512, 1, 1, NULL, NULL}}, {768, 1, 256, {300, 768, 1, 1, NULL, NULL}},
-        {96, 63, 32, {1, 2, 1, 1, NULL, NULL}},      {2080, 9, 32, {1248, 2080, 1, 1, NULL, NULL}}, {320, 33, 32, {3, 5, 16, 4, NULL, NULL}},
-        {1120, 40, 0, {7, 10, 64, 32, NULL, NULL}},  {576, 128, 32, {4, 8, 1, 1, NULL, NULL}},    {8, 20, 0, {1, 8, 1, 1, NULL, NULL}},
-        {2304, 66, 0, {3, 4, 1, 1, NULL, NULL}},     {1000, 17, 0, {2, 3, 1, 7, NULL, NULL}}};
+    enum { SHAPES = 18 };
+    static const struct { int k, outputs, group, keep, of, rows, columns; } shapes[SHAPES] = {
+        {256, 65, 0, 154, 256, 1, 1}, {256, 130, 32, 2, 4, 1, 1},    {1024, 40, 0, 5, 8, 64, 64},     {100, 70, 0, 60, 100, 1, 1}, {640, 65, 32, 3, 10, 64, 64},
+        {512, 64, 64, 1, 512, 1, 1},  {512, 3, 128, 512, 512, 1, 1}, {2304, 130, 32, 4, 9, 64, 128},  {768, 1, 256, 300, 768, 1, 1},
+        {96, 63, 32, 1, 2, 1, 1},     {2080, 9, 32, 1248, 2080, 1, 1}, {320, 33, 32, 3, 5, 16, 4},    {1120, 40, 0, 7, 10, 64, 32},
+        {576, 128, 32, 4, 8, 1, 1},   {8, 20, 0, 1, 8, 1, 1},        {2304, 66, 0, 3, 4, 1, 1},       {1000, 17, 0, 2, 3, 1, 7},   {640, 64, 128, 1, 5, 64, 128}};
     Gen g;
     begin(&g, arena, seed, NULL, diags);
-    int n = (int)(seed % SPARSE_SHAPES);
-    int64_t k = shapes[n].k, sums = shapes[n].group;
-    Value *embed[] = {g.func->inputs[0], param(&g, shape(DT_F32, 2, (int64_t[]){VOCABULARY, k}), 0)}, *parts[3];
-    Value *x = node(&g, OP_EMBEDDING, embed, 2, NULL, 0)->results[0];
-    Attr a[] = {attr_number("group", shapes[n].group), attr_number("sums", (double)sums)};
-    Node *q = node(&g, OP_QUANTIZE_ROWS, &x, 1, a, 2);
-    for (int i = 0; i < 3; i++) {   // two sparse, one dense
-        Weight *w = weight(&g, shape(DT_F32, 2, (int64_t[]){shapes[n].outputs, k}));
-        w->quantize_to = DT_W8;
-        if (i < 2) w->prune = shapes[n].prune;
-        Value *operands[] = {q->results[0], q->results[1], q->results[2], func_weights(g.func, &w, 0), i ? vector(&g, shapes[n].outputs) : NULL};
-        parts[i] = node(&g, OP_LINEAR_I8, operands, 5, NULL, 0)->results[0];
+    int n = (int)(seed % SHAPES), count = 0;
+    int64_t k = shapes[n].k, outputs = shapes[n].outputs;
+    Prune prune = {.keep = shapes[n].keep, .of = shapes[n].of, .rows = shapes[n].rows, .columns = shapes[n].columns};
+    Value *embed[] = {g.func->inputs[0], param(&g, shape(DT_F32, 2, (int64_t[]){VOCABULARY, k}), 0)}, *parts[COUNT_OF(pruned_types) + COUNT_OF(pruned_floats) + 2];   // a third of the types
+    Value *x = node(&g, OP_EMBEDDING, embed, 2, NULL, 0)->results[0], *y;
+    for (int i = 0; i < 2; i++) {   // one dense beside it
+        y = product_of(&g, x, DT_W8, outputs, shapes[n].group, i ? &prune : NULL);
+        parts[count++] = y;
     }
-    Value *sum = node(&g, OP_MUL, (Value *[]){parts[0], parts[2]}, 2, NULL, 0)->results[0], *all[] = {sum, parts[1]};
-    Value *result = node(&g, OP_CONCAT, all, 2, NULL, 0)->results[0];
+    for (size_t t = 0; t < COUNT_OF(pruned_types); t++)
+        if (shapes[n].rows == 64 && (t + seed) % 3 == 0 && (y = product_of(&g, x, pruned_types[t], outputs, shapes[n].group, &prune))) parts[count++] = y;
+    for (size_t t = 0; t < COUNT_OF(pruned_floats); t++)
+        if (shapes[n].rows == 64 && (t + seed) % 3 == 0 && (y = pruned_floats_of(&g, x, pruned_floats[t], outputs, &prune))) parts[count++] = y;
+    parts[0] = node(&g, OP_MUL, (Value *[]){parts[0], parts[1]}, 2, NULL, 0)->results[0];
+    Value *result = node(&g, OP_CONCAT, parts, count, NULL, 0)->results[0];
     func_return(g.func, &result, 1);
     return end(&g, diags);
 }
@@ -777,7 +791,7 @@ Module *head_module(Arena *arena, uint64_t seed, Diags *diags) {
     if (kind < (int)FLOATS) {
         Value *linear[] = {x, param(&g, shape(stored_types[kind], 2, (int64_t[]){outputs, K}), 0), chance(&g, 30) ? vector(&g, outputs) : NULL};
         x = node(&g, OP_LINEAR, linear, 3, NULL, 0)->results[0];
-    } else x = product_of(&g, x, product_types[kind - (int)FLOATS], outputs, chance(&g, 50) ? 0 : 64);
+    } else x = product_of(&g, x, product_types[kind - (int)FLOATS], outputs, chance(&g, 50) ? 0 : 64, NULL);
     if (chance(&g, 40)) {          // a soft cap
         x = node(&g, OP_TANH, (Value *[]){node(&g, OP_MUL, (Value *[]){x, number(&g, 0.2)}, 2, NULL, 0)->results[0]}, 1, NULL, 0)->results[0];
         x = node(&g, OP_MUL, (Value *[]){x, number(&g, 5)}, 2, NULL, 0)->results[0];
