@@ -205,7 +205,7 @@ static void choose_schedule(Kernel *k, const Node *anchor, const Linear *l) {
     int p = param_of(k->func, anchor->operands[i8 ? 3 : 1]);
     PanelLayout layout;
     ScheduleKey key = {.target = k->target, .x_group = anchor->op == OP_LINEAR_BF16 ? X_BF16 : X_FLOATS, .outputs = l->outputs, .k = l->k};
-    if (p >= 0 && kernel_panel(k, p, &layout)) key.format = layout.format.name;
+    if (p >= 0 && kernel_panel(k, p, &layout)) key.format = layout.format.name, key.sparse = layout.format.sparse;
     if (i8) key.x_group = (int)(anchor->operands[1]->type.dims[anchor->operands[1]->type.rank - 1] > 1 ? l->k / anchor->operands[1]->type.dims[anchor->operands[1]->type.rank - 1] : 0);
     for (int i = 0; i < k->func->node_count; i++) key.products += is_product(k->func->nodes[i]);
     key.shape = shape_of(k, &key, l);

@@ -11,8 +11,9 @@ enum { MOST_PREFETCH = 1 << 16, MOST_DIRECT = 4, MOST_PANELS = 1 << 20, MOST_VAL
 Schedule schedule_for(const ScheduleKey *key) {
     // Matrix tiles eat weights faster than memory gives them: each must meet many rows. What is asked for ahead comes into the second-level cache: the
     // first has too few lines in flight to be told of 8 KB (Intel: a sixth more read by one thread than asking for the first; AMD alike or better).
+    // Two streams of unequal pace (masks, values) need telling everywhere.
     bool tiles = key->target->tile_i8;
-    return (Schedule){.row_block = tiles ? MOST_ROW_BLOCK : ROW_BLOCK, .prefetch_one = tiles ? 8192 : 0, .prefetch = 8192, .direct_rows = MOST_DIRECT};
+    return (Schedule){.row_block = tiles ? MOST_ROW_BLOCK : ROW_BLOCK, .prefetch_one = tiles || key->sparse ? 8192 : 0, .prefetch = 8192, .direct_rows = MOST_DIRECT};
 }
 
 // ---- the fields --------------------------------------------------------------------------------------------------------------

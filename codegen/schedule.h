@@ -18,6 +18,7 @@ typedef struct {
 typedef struct {
     const Target *target;
     const char *format;     // of its first weight's panels: w8, g4z8x32h …
+    bool sparse;            // … which lie without their zeros
     int x_group;            // -1: x is floats; else int8 in groups of so many, 0: whole rows
     int products;           // how many weights multiply the same rows
     long long outputs, k;   // of each

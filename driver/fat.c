@@ -21,7 +21,7 @@ bool fat_open(Fat *fat, const char *path, const BuildOptions *options, Diags *di
     for (int i = 0; i < count && done; i++) {
         fat->options[i] = *options;
         fat->options[i].target = targets[i]->name;
-        if (!expand && (!options->sparse || !strcmp(options->sparse, "auto"))) fat->options[i].sparse = "never";
+        if (!expand && (!options->sparse || !strcmp(options->sparse, "auto"))) fat->options[i].sparse = "blocks";
         if (i > 0 && fat->builds[0].options == &fat->builds[0].chosen) {   // measured once, for all
             fat->options[i].bits = fat->builds[0].chosen.bits;
             fat->options[i].budget_bits = fat->options[i].budget_kl = NULL;

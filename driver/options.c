@@ -217,7 +217,7 @@ void build_options_add(Options *options, BuildOptions *build) {
     option_add(options, "--latency", OPTION_TEXT, &build->latency, "MS", "without --quant: the best format whose token takes at most so many milliseconds on this machine; with it: whether that does");
     option_add(options, "--profile", OPTION_TEXT, &build->profile, "P", "cloud, edge or realtime: a list of these options, which --profile P --show prints; an option that is given counts before it");
     option_add(options, "--show", OPTION_FLAG, &build->show, NULL, "print what --profile stands for, and end");
-    option_add(options, "--sparse", OPTION_TEXT, &build->sparse, "WHEN", "auto, never or always: pruned matrices lie without their zeros; the same results; by default where it is faster");
+    option_add(options, "--sparse", OPTION_TEXT, &build->sparse, "WHEN", "auto, never, always or blocks: pruned matrices lie without their zeros (or without whole blocks of them); the same results; by default where it is faster");
     option_add(options, "--symmetric", OPTION_FLAG, &build->symmetric, NULL, "4-bit weights without a minimum");
     option_add(options, "--no-fusion", OPTION_FLAG, &build->no_fusion, NULL, "a kernel for each op: to measure what fusing is worth");
     option_add(options, "--no-tuning", OPTION_FLAG, &build->no_tuning, NULL, "the built-in schedules, whatever tenon tune found");

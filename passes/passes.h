@@ -15,7 +15,7 @@ typedef struct {
     const char *group;            // --group: 32, 64, 128 or channel; NULL: as the recipe has it
     const char *activation_group; // --act-group: 32, 64, 128 or row; NULL: as suits each product
     bool symmetric;               // --symmetric: 4-bit weights without a minimum
-    const char *sparse;           // --sparse: auto, never or always: whether pruned matrices lie without their zeros; NULL: auto, where it is faster
+    const char *sparse;           // --sparse: auto, never, always, blocks: which pruned matrices lie without their zeros; NULL: auto, where it is faster
     bool no_fusion;               // --no-fusion: a kernel for each op, to measure what fusing is worth
     const char *choices;          // --bits: "NAME=BITS NAME=4g64 …" for matrices by name, `*` for any text in it: 4, 8, 16, or 0 as stored
     const char *prune;            // --prune: "0.4, 2:4, neurons=0.25, NAME=…": what becomes zero or goes (prune_spec.c); NULL: nothing

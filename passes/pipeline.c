@@ -112,8 +112,8 @@ static bool kv_valid(const PassOptions *options, Diags *diags) {
 
 static bool sparse_valid(const PassOptions *options, Diags *diags) {
     const char *sparse = options->sparse;
-    if (!sparse || !strcmp(sparse, "auto") || !strcmp(sparse, "never") || !strcmp(sparse, "always")) return true;
-    diag_error(diags, NOWHERE, "--sparse is auto, never or always, not '%s'", sparse);
+    if (!sparse || !strcmp(sparse, "auto") || !strcmp(sparse, "never") || !strcmp(sparse, "always") || !strcmp(sparse, "blocks")) return true;
+    diag_error(diags, NOWHERE, "--sparse is auto, never, always or blocks, not '%s'", sparse);
     return false;
 }
 
