@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Promise 1: the same bits, however a model is built and run. Needs NumPy, the tenon command ($TENON), gcc and clang.
 
-    same_bits.py tests/oracle/models/NAME [TARGET [QUANT [KV]]]      (native: this machine's best)
+    same_bits.py tests/oracle/models/NAME [TARGET [QUANT [KV [PRUNE]]]]      (native: this machine's best)
 
 One target's logits from the JIT are the measure. Compared with them, bit for bit: two threads, prompts cut into steps (token by token too), each
 prompt alone and in a batch of five of different lengths, the static executable (and that it is static), the shared object under a host program, and
@@ -134,7 +134,7 @@ def amalgamated(bits, compile_model, folder):
 
 def main():
     fixture = sys.argv[1]
-    options = [word for pair in zip(("--target", "--quant", "--kv"), sys.argv[2:]) for word in pair]
+    options = [word for pair in zip(("--target", "--quant", "--kv", "--prune"), sys.argv[2:]) for word in pair]
     long = open(os.path.join(fixture, "ids")).read().split()[1].split(",")
     prompts = [",".join(long[:n]) for n in (1, 5, 29, 2, 13)]
     with tempfile.TemporaryDirectory() as folder:
