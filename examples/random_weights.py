@@ -27,8 +27,7 @@ import zlib
 
 import numpy as np
 
-BLOCK = 1 << 25          # values drawn once; a matrix is made of pieces of them
-PIECE = 1 << 20
+PIECE, MOST = 1 << 20, 1 << 25   # a matrix is made of pieces of so many values, cut anywhere from a block of at most so many that is drawn once
 SHARD_BYTES = 4 << 30
 NOISE = 2.0              # of routers: the deviation of a logit, over that of what the router reads
 # Matrices, by use: the size of what comes out over that of what goes in. Outputs are added to the residual stream, and are as small as embeddings are.
@@ -91,9 +90,10 @@ def offsets(kind, experts, top_k, known={}):
 
 
 class Maker:
-    def __init__(self, args):
+    def __init__(self, args, tensors):
         self.args = args
-        self.block = np.random.default_rng(args.seed).standard_normal(BLOCK, dtype=np.float32)
+        eighth = sum(math.prod(t["shape"]) for t in tensors) // 8
+        self.block = np.random.default_rng(args.seed).standard_normal(min(MOST, max(2 * PIECE, 1 << eighth.bit_length())), dtype=np.float32)
         self.scaled = {}     # by deviation: the block as bfloat16; the last few
 
     def pieces(self, tensor):
@@ -107,9 +107,9 @@ class Maker:
         if deviation not in self.scaled:
             while len(self.scaled) > 3:
                 self.scaled.pop(next(iter(self.scaled)))
-            self.scaled[deviation] = np.concatenate([bfloat16(part * np.float32(deviation)) for part in np.split(self.block, BLOCK // PIECE)])
+            self.scaled[deviation] = np.concatenate([bfloat16(part * np.float32(deviation)) for part in np.split(self.block, len(self.block) // PIECE)])
         values = self.scaled[deviation]
-        where = self.random(tensor).integers(0, BLOCK - PIECE, -(-count // PIECE))
+        where = self.random(tensor).integers(0, len(values) - PIECE, -(-count // PIECE))
         for i, at in enumerate(where):
             yield memoryview(values[at:at + min(PIECE, count - i * PIECE)]).cast("B")
 
@@ -211,7 +211,7 @@ def main():
     out = args.out or (model["weights"] and pathlib.Path(model["weights"][0]))
     if not out:
         sys.exit(f"{args.model} names no weights: --out says where they go")
-    maker = Maker(args)
+    maker = Maker(args, model["tensors"])
     if out.name.endswith(".index.json"):
         write_shards(out, model["tensors"], maker, args)
     elif args.matrices:

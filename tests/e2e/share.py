@@ -100,7 +100,7 @@ def small_example(folder, **config):
         text = re.sub(rf"^  {name}: \d+", f"  {name}: {value}", text, flags=re.M)
     path = write(os.path.join(folder, "seed-moe.yaml"), text)
     weights = os.path.join(folder, "seed-moe.safetensors")
-    run(sys.executable, os.path.join(ROOT, "examples", "make_seed_moe.py"), "--config", path, "--out", weights)
+    run(sys.executable, os.path.join(ROOT, "examples", "random_weights.py"), path, "--out", weights)
     return path, read_safetensors(weights)
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """examples/seed-moe.yaml against an independent computation in NumPy, float64 throughout. Needs NumPy and the tenon command ($TENON).
 
-Its weights are made by examples/make_seed_moe.py. Beside the logits: a prompt alone and in a batch give the same bits, and a compiled program's
+Its weights are made by examples/random_weights.py. Beside the logits: experts are chosen as the weights were asked to have them; a prompt alone and in a batch give the same bits, and a compiled program's
 file holds the layer that is called six times once.
 """
 import json
@@ -67,6 +67,7 @@ def attention(q, k, v):
 def experts(x, w, layer, c):
     p = softmax(x @ w[f"model.layers.{layer}.mlp.gate.weight"].T)
     out = np.zeros_like(x)
+    c["chosen"] = c.get("chosen", 0) + np.bincount(np.argsort(-p, axis=1)[:, :c["top_k"]].ravel(), minlength=c["experts"])
     for t in range(len(x)):
         for e in sorted(range(c["experts"]), key=lambda i: (-p[t, i], i))[:c["top_k"]]:
             prefix = f"model.layers.{layer}.mlp.experts.{e}."
@@ -105,7 +106,7 @@ def main():
         model, out = os.path.join(folder, "seed-moe.yaml"), os.path.join(folder, "out.npy")
         text = open(os.path.join(ROOT, "examples", "seed-moe.yaml"), encoding="utf-8").read()
         open(model, "w", encoding="utf-8").write(text)
-        run(sys.executable, os.path.join(ROOT, "examples", "make_seed_moe.py"), "--config", model, "--out", os.path.join(folder, "seed-moe.safetensors"))
+        run(sys.executable, os.path.join(ROOT, "examples", "random_weights.py"), model, "--router", "zipf:1.2", quiet=True)
         run(TENON, "check", model, quiet=True)
         c = config(text)
         w, stored = read_safetensors(os.path.join(folder, "seed-moe.safetensors"))
@@ -124,6 +125,11 @@ def main():
         result = distance(got, want)
         show("seed-moe", result)
         bad = check(result, max=1e-4)
+        shares = c["chosen"] / c["chosen"].sum()
+        print("experts chosen:", " ".join(f"{s:.0%}" for s in shares))
+        if not 0.3 < shares[0] < 0.46 or shares[0] < shares[1:].max() * 1.5:   # 1/n^1.2: 38 %, 17 %, 10 % …
+            print("FAILED: experts are not chosen by Zipf's law")
+            bad = 1
         if np.load(out).tobytes() != got.tobytes():
             print("FAILED: the executable with both prompts in a batch gives other bits than the JIT with each alone")
             bad = 1
