@@ -205,7 +205,7 @@ def shrinking():
     child.stdin.flush()
     out, err = child.communicate(timeout=60)
     check("exit code after SIGBUS", child.returncode, 1)
-    assert err.startswith(b"error: " + weights.encode() + b": cannot be read at offset ") and err.endswith(b"or its disk failed\n"), err
+    assert err.startswith(b"error: " + weights.encode() + b": cannot be read at offset ") and err.endswith(b"the file was cut short while it was in use\n"), err
     offset = int(err.split(b"offset ")[1].split(b":")[0])
     assert 8192 <= offset < os.path.getsize(PROGRAM), offset
 

@@ -11,7 +11,7 @@ class Failure(c.Structure):
 
 
 class OpenOptions(c.Structure):
-    _fields_ = [("weights", c.c_char_p), ("threads", c.c_int), ("context", c.c_int), ("chunk", c.c_int)]
+    _fields_ = [("weights", c.c_char_p), ("threads", c.c_int), ("context", c.c_int), ("chunk", c.c_int), ("memory", c.c_ulonglong)]
 
 
 class Sampling(c.Structure):
