@@ -55,6 +55,7 @@ static double memory_rate(void) {
     return rate;
 }
 
+// By the first piece of the largest weight file: where the compiled one will lie is not known yet.
 static double disk_rate(const Provider *weights) {
     const TensorInfo *largest = NULL;
     for (int i = 0; weights && i < weights->count; i++)
@@ -129,9 +130,11 @@ static Token predict(const Build *build, const Rates *rates, uint64_t budget) {
     count_bytes(plan, &token, &calls, &experts);
     tn_piece *pieces = calloc((size_t)plan->piece_count + 1, sizeof *pieces);
     for (int i = 0; pieces && i < plan->piece_count; i++) pieces[i] = (tn_piece){plan->pieces[i].offset, plan->pieces[i].bytes, plan->pieces[i].visits};
-    tn_program program = {.weights_bytes = plan->weights_bytes, .pieces = pieces, .piece_count = pieces ? plan->piece_count : 0, .kernels = &experts, .kernel_count = 1};
+    tn_program program = {.weights_bytes = plan->weights_bytes, .pieces = pieces, .kernels = &experts, .kernel_count = 1};
+    program.piece_count = pieces ? plan->piece_count : 0;
     uint64_t pages = ((uint64_t)plan->module->context + KV_PAGE - 1) / KV_PAGE, others = plan->arena_bytes + pages * plan->page_bytes + PAGER_OVERHEAD;
-    if (!budget && (double)(plan->weights_bytes + others) > memory_share * (double)rates->left) budget = (uint64_t)(memory_share * (double)rates->left);
+    uint64_t room = (uint64_t)(memory_share * (double)rates->left);
+    if (!budget && plan->weights_bytes + others > room) budget = room;
     PagerPlan paging = tn_pager_plan(&program, budget ? budget : UINT64_MAX, others);
     free(pieces);
     bool paged = budget && tn_pager_needed(&paging, budget);
@@ -163,7 +166,8 @@ static int try_format(const BuildOptions *options, const char *path, const char 
 
 static void say_token(const char *format, const Token *token, bool taken) {
     fprintf(stderr, "  %-6s %10.1f MB a token", format, token->bytes * 1e-6);
-    if (token->missing > 0) fprintf(stderr, ", %.1f MB of it expected from disk with --memory %.0fM", token->missing * 1e-6, (double)token->budget / (1 << 20));
+    if (token->missing > 0)
+        fprintf(stderr, ", %.1f MB of it expected from disk with --memory %.0fM", token->missing * 1e-6, (double)token->budget / (1 << 20));
     if (token->fits) fprintf(stderr, ": %.2f ms%s\n", token->seconds * 1e3, taken ? ", taken" : "");
     else fputs(": has no room in memory\n", stderr);
 }
@@ -182,7 +186,8 @@ static int choose_from(Options *options, int first) {
     Rates rates = {.memory = memory_rate(), .left = memory_left()};
     const char *given = option_given(options, "--quant") ? build->quantize : NULL;
     Token token = {0};
-    fprintf(stderr, "a token in %g ms, where memory is read at %.1f GB/s and kernels reach %.0f %% of that:\n", bound, rates.memory * 1e-9, reached * 100);
+    fprintf(stderr, "a token in %g ms, where memory is read at %.1f GB/s and kernels reach %.0f %% of that:\n", bound, rates.memory * 1e-9,
+            reached * 100);
     for (int i = first; i < (given ? first + 1 : (int)COUNT_OF(formats)); i++) {
         const char *format = given ? given : format_name(build, i);
         int code = try_format(build, options->arguments[0], format, &rates, &token);
@@ -193,7 +198,8 @@ static int choose_from(Options *options, int first) {
         build->quantize = format;
         return set_memory(options, &token);
     }
-    fprintf(stderr, "error: this machine cannot: a token would take %.2f ms, more than %.0f %% of --latency %g\n", token.seconds * 1e3, margin * 100, bound);
+    fprintf(stderr, "error: this machine cannot: a token would take %.2f ms, more than %.0f %% of --latency %g\n", token.seconds * 1e3, margin * 100,
+            bound);
     return EXIT_MACHINE;
 }
 
@@ -202,7 +208,8 @@ int latency_choose(Options *options) {
     char *end;
     if (!build->latency) return EXIT_DONE;
     double bound = strtod(build->latency, &end);
-    if (end == build->latency || *end || !(bound > 0 && bound < 1e9)) return usage_error(options->command, "--latency is a number of milliseconds, not '%s'", build->latency);
+    if (end == build->latency || *end || !(bound > 0 && bound < 1e9))
+        return usage_error(options->command, "--latency is a number of milliseconds, not '%s'", build->latency);
     return build->reference || !options->argument_count ? EXIT_DONE : choose_from(options, 0);
 }
 
@@ -219,14 +226,15 @@ bool latency_next(Options *options) {
 int latency_measure(const BuildOptions *build, const char *program) {
     Diags *diags = diags_new();
     size_t length = 0, index;
-    char *text = malloc(BENCH_TEXT), *arguments[] = {(char *)program, "--bench", "--latency", "1e9", "--sequences", "1", "--prefill", "16", "--json", NULL};
+    char *arguments[] = {(char *)program, "--bench", "--latency", "1e9", "--sequences", "1", "--prefill", "16", "--json", NULL}, *text = malloc(BENCH_TEXT);
     int code = text ? child_ask(program, arguments, text, BENCH_TEXT, &length, diags) : -1;
     double bound = strtod(build->latency, NULL);
     json_t *result = code == EXIT_DONE ? json_parse_object(program, text, length, diags) : NULL, *phase;
     json_array_foreach(json_object_get(result, "phases"), index, phase) {
         const char *kind = json_string_value(json_object_get(phase, "phase"));
         if (!kind || strcmp(kind, "decode") != 0) continue;
-        double median = json_number_value(json_object_get(phase, "seconds")) * 1e3, p99 = json_number_value(json_object_get(phase, "p99_seconds")) * 1e3;
+        double median = json_number_value(json_object_get(phase, "seconds")) * 1e3;
+        double p99 = json_number_value(json_object_get(phase, "p99_seconds")) * 1e3;
         if (p99 > bound) code = EXIT_MACHINE;
         fprintf(stderr, "%s: measured: a token takes %.2f ms, 99 of 100 at most %.2f ms: %s\n", program, median, p99, p99 > bound ? "too late" : "in time");
     }

@@ -87,6 +87,31 @@ def accept(model, folder):
     tenon("eval", "/bin/true", "--text", text, expect=1, says="is it a program that tenon compiled?")
 
 
+def latency(model, folder):
+    """No time is asserted: every format is in time within a day, none within a nanosecond."""
+    fast = os.path.join(folder, "fast")
+
+    def say(*more, expect=0):
+        result = subprocess.run([TENON, "compile", model, "-o", fast, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        check(" ".join(more), result.returncode == expect, result.stderr)
+        return result.stderr
+
+    said = say("--profile", "realtime", "--latency", "86400000")
+    check("the best format is taken, and measured", re.search(r"(bf16|f16) +[\d.]+ MB a token: [\d.]+ ms, taken", said) and
+          re.search("measured: a token takes .* ms: in time", said), said)
+    said = say("--latency", "86400000", "--quant", "w4a8")
+    check("the format that is given", "w4a8" in said and "w8a8" not in said, said)
+    said = say("--profile", "realtime", "--latency", "0.000001", expect=3)
+    check("all formats are tried", all(name in said for name in ("w8a8", "w6a8", "w5a8", "w4a8", "this machine cannot")), said)
+    say("--latency", "soon", expect=2)
+    tenon("bench", model, "--latency", "0.000001", "--sequences", "1", "--prefill", "8", "--quick", expect=3)
+    tenon(*"targets --latency 1".split(), expect=2)
+    result = subprocess.run([fast, "--bench", "--latency", "0.000999", "--quick"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    check("bounds have a least value", result.returncode == 2, result)
+    check("a program misses its bound", subprocess.run([fast, "--bench", "--latency", "0.001", "--quick", "--sequences", "1"], stdout=subprocess.DEVNULL,
+                                                       stderr=subprocess.DEVNULL).returncode == 3)
+
+
 def strangers(model, other, folder):
     """Models that read a text as other tokens are not compared."""
     text, program = os.path.join(folder, "text"), os.path.join(folder, "other")
@@ -108,6 +133,7 @@ def main():
         open(other, "w").write(open(model).read().replace("tokenizer: tokenizer.json", "tokenizer: other.json"))
         options(model, folder)
         accept(model, folder)
+        latency(model, folder)
         if merges:
             strangers(model, other, folder)
     print(f"{len(failed)} failures" if failed else "ok")
