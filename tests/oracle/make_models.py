@@ -134,6 +134,10 @@ MODELS = {  # name: (architecture, element type, config)
         attention_bias=False, q_lora_rank=48, kv_lora_rank=40, qk_rope_head_dim=16, qk_nope_head_dim=24, v_head_dim=28,
         n_routed_experts=5, n_shared_experts=1, num_experts_per_tok=2, moe_intermediate_size=24, mlp_layer_types=["dense", "sparse"],
         norm_topk_prob=True, routed_scaling_factor=1.8, n_group=1, topk_group=1)),
+    "ernie4-5-moe": ("Ernie4_5_MoeForCausalLM", "BF16", dict(
+        model_type="ernie4_5_moe", **BASE, **H120, hidden_act="silu", rms_norm_eps=1e-5, rope_theta=5e5, rope_scaling=None,
+        tie_word_embeddings=True, use_bias=False, moe_intermediate_size=56, moe_k=3, moe_num_experts=7, moe_num_shared_experts=2,
+        moe_layer_start_index=1, moe_layer_end_index=1, moe_layer_interval=1, pad_token_id=0)),
 }
 NEW_FORM = {"llama3-v5": "llama3", "gemma3-v5": "gemma3"}   # the same models, config.json as transformers 5 writes it
 
