@@ -22,7 +22,8 @@ static bool read_entry(Lower *lower, const Yaml *key, const Yaml *item) {
     if (item->kind != YAML_SCALAR) return item->poisoned || same_error(lower, item->loc, "same: what a tensor equals is the name of another", NULL);
     if (key->length > MOST_SAME_NAME || item->length > MOST_SAME_NAME) return same_error(lower, key->loc, "same: the name is too long", NULL);
     if (is_open(key->text) != is_open(item->text))
-        return same_error(lower, key->loc, "same: either both names end in * or neither does", "\"model.layers.1.*\": \"model.layers.0.*\" says it of all that begin so");
+        return same_error(lower, key->loc, "same: either both names end in * or neither does",
+                          "\"model.layers.1.*\": \"model.layers.0.*\" says it of all that begin so");
     if (strcmp(key->text, item->text) == 0) return same_error(lower, key->loc, "same: the name says that it equals itself", NULL);
     table_set(lower->same, key->text, arena_strdup(lower->arena, item->text));
     return true;

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Sharing: a model that calls one layer six times, and its unrolled twin whose checkpoint holds six equal layers. Needs NumPy and the tenon command.
 
-`tenon import --share` finds them, in a description and in a Hugging Face folder (whose head is a copy of its embeddings): what it writes has the shared model's bits and a blob of its size, under float and under integer recipes. And
+`tenon import --share` finds them, in a description and in a Hugging Face folder (whose head is a copy of its embeddings): what it writes has the
+shared model's bits and a blob of its size, under float and under integer recipes. And
 examples/seed-14b.yaml has at least 30 % fewer parameter bytes than a twin whose layers have weights of their own.
 """
 import json
