@@ -45,12 +45,12 @@ static unsigned read_bytes(const unsigned char *from, long rounds) {
     return (unsigned)(all ^ all >> 32);
 }
 
-static double memory_rate(void) {
+static double memory_rate(uint64_t left) {
     tn_failure failure = {0};
     static const tn_probe probe = {.name = "read", .bytes = PROBE_BYTES, .run = read_bytes};
     tn_program program = {.probes = &probe, .probe_count = 1};
     tn_engine engine = {.program = &program, .team = tn_team_new(0, &failure)};
-    double rate = engine.team ? tn_limits_memory(&engine, SIZE_MAX, probe_seconds) : 0;
+    double rate = engine.team ? tn_limits_memory(&engine, (size_t)(left / 4), probe_seconds) : 0;
     tn_team_free(engine.team);
     return rate;
 }
@@ -88,20 +88,35 @@ static uint64_t number_in(const char *path, const char *key) {
     return number;
 }
 
-// What a process may still take: of the machine, and of the control groups it is in.
+// The smallest bound of a control group and those above it.
+static uint64_t group_bound(const char *hierarchy, const char *name, char *group) {
+    uint64_t least = UINT64_MAX;
+    for (char *slash = group + strlen(group); slash; slash = strrchr(group, '/')) {
+        char path[800];
+        *slash = 0;
+        snprintf(path, sizeof path, "/sys/fs/cgroup%s%s/%s", hierarchy, group, name);
+        uint64_t bound = number_in(path, "");
+        least = bound < least ? bound : least;
+    }
+    return least;
+}
+
+// What a process may take: of the machine, and of the control groups it is in, of both hierarchies ("0::/path", "4:memory:/path").
 static uint64_t memory_left(void) {
     uint64_t kib = number_in("/proc/meminfo", "MemAvailable:"), least = kib < UINT64_MAX / 1024 ? kib * 1024 : UINT64_MAX;
-    char group[512] = "";
+    char line[512];
     FILE *file = fopen("/proc/self/cgroup", "re");
-    if (file && fscanf(file, "0::%400s", group) != 1) group[0] = 0;
-    if (file) fclose(file);
-    for (char *slash = group + strlen(group); *group; *slash = 0) {
-        char path[600];
-        snprintf(path, sizeof path, "/sys/fs/cgroup%s/memory.max", group);
-        uint64_t most = number_in(path, "");
-        if (most < least) least = most;
-        if (!(slash = strrchr(group, '/'))) break;
+    while (file && fgets(line, sizeof line, file)) {
+        char *controllers = strchr(line, ':'), *group = controllers ? strchr(controllers + 1, ':') : NULL;
+        if (!group) continue;
+        *group++ = 0, controllers++;
+        group[strcspn(group, "\n")] = 0;
+        uint64_t bound = !*controllers                        ? group_bound("", "memory.max", group)
+                         : strcmp(controllers, "memory") == 0 ? group_bound("/memory", "memory.limit_in_bytes", group)
+                                                              : UINT64_MAX;
+        least = bound < least ? bound : least;
     }
+    if (file) fclose(file);
     return least;
 }
 
@@ -146,7 +161,7 @@ static Token predict(const Build *build, const Rates *rates, uint64_t budget) {
 }
 
 // What a format would take. EXIT_DONE, or the reason was printed.
-static int try_format(const BuildOptions *options, const char *path, const char *format, Rates *rates, Token *token) {
+static int try_format(const BuildOptions *options, const char *path, const char *format, uint64_t budget, Rates *rates, Token *token) {
     BuildOptions trial = *options;
     Build build;
     Diags *diags = diags_new();
@@ -155,10 +170,10 @@ static int try_format(const BuildOptions *options, const char *path, const char 
     trial.timing = false, trial.observe = NULL;
     if (!build_open(&build, path, &trial, diags)) return finish(diags) ? EXIT_INPUT : EXIT_MACHINE;
     diags_free(diags);   // warnings come again
-    *token = predict(&build, rates, options->memory);
+    *token = predict(&build, rates, budget);
     if (token->missing > 0 && !rates->disk) {
         rates->disk = disk_rate(build.model->weights);
-        *token = predict(&build, rates, options->memory);
+        *token = predict(&build, rates, budget);
     }
     build_close(&build);
     return EXIT_DONE;
@@ -183,14 +198,20 @@ static int set_memory(Options *options, const Token *token) {
 static int choose_from(Options *options, int first) {
     BuildOptions *build = options->build;
     double bound = strtod(build->latency, NULL);
-    Rates rates = {.memory = memory_rate(), .left = memory_left()};
+    Rates rates = {.left = memory_left()};
+    rates.memory = memory_rate(rates.left);
     const char *given = option_given(options, "--quant") ? build->quantize : NULL;
+    uint64_t budget = options->run && options->run->memory != TN_ALL_MEMORY ? options->run->memory : build->memory;
     Token token = {0};
+    if (!(rates.memory > 0)) {
+        fprintf(stderr, "error: --latency: there is too little memory to measure how fast it is read\n");
+        return EXIT_MACHINE;
+    }
     fprintf(stderr, "a token in %g ms, where memory is read at %.1f GB/s and kernels reach %.0f %% of that:\n", bound, rates.memory * 1e-9,
             reached * 100);
     for (int i = first; i < (given ? first + 1 : (int)COUNT_OF(formats)); i++) {
         const char *format = given ? given : format_name(build, i);
-        int code = try_format(build, options->arguments[0], format, &rates, &token);
+        int code = try_format(build, options->arguments[0], format, budget, &rates, &token);
         if (code != EXIT_DONE) return code;
         bool taken = token.fits && token.seconds * 1e3 <= margin * bound;
         say_token(format, &token, taken);
