@@ -368,6 +368,8 @@ def yaml_seeds():
         "weights-null": SMALL.replace("model.safetensors", "/dev/null"), "weights-missing": SMALL.replace("model.safetensors", "nowhere.gguf"), "weights-map": SMALL.replace("model.safetensors", "{a: b}"),
         "context-0": SMALL.replace("context: 16", "context: 0"), "context-huge": SMALL.replace("context: 16", "context: 1e18"), "context-negative": SMALL.replace("context: 16", "context: -1"),
         "number-long": SMALL.replace("n: 4", "n: " + "9" * 5000), "number-exponent": SMALL.replace("n: 4", "n: 1e999999999999"), "pattern-open": SMALL.replace("name: b", 'name: "{n"'), "pattern-percent": SMALL.replace("name: b", 'name: "%s%n%n{n}"'),
+        "same-circle": SMALL + "\nsame: {b: c, c: a, a: b}\n", "same-open": SMALL + '\nsame: {"*": "*", "b*": "bb*", "": "*"}\n', "same-grows": SMALL + '\nsame: {"b*": "bbbbbbbbbbbbbbbb*"}\n',
+        "same-long": SMALL + "\nsame: {b: " + "c" * 5000 + "}\n", "same-kinds": SMALL + "\nsame: {b: [a], a: {b: c}, c: }\n", "same-list": SMALL + "\nsame: [b]\n",
         "name-percent": body("y%s%n = x"), "return-twice": body("return x", "return x"), "return-none": body(), "many-errors": body(*["y = nowhere(x)"] * 5000),
     }
     for name, data in cases.items():
@@ -463,7 +465,7 @@ def dictionaries():
     ops = re.findall(r'^OP\(\w+, *"(\w+)"', open(os.path.join(ROOT, "ir", "ops.def")).read(), re.M)
     types = re.findall(r'^DTYPE\(\w+, *"(\w+)"', open(os.path.join(ROOT, "ir", "dtypes.def")).read(), re.M)
     attributes = re.findall(r"(\w+):[fibestg]", open(os.path.join(ROOT, "ir", "ops.def")).read())
-    language = "tenon name config context weights tokenizer stop chat blocks index inputs params shape rows transpose when or body repeat count model return tokens none true false if else in not and T S " \
+    language = "tenon name config context weights same tokenizer stop chat blocks index inputs params shape rows transpose when or body repeat count model return tokens none true false if else in not and T S " \
         "min max sqrt log exp floor llama3 yarn linear_scale longrope layer expert".split() + [" = ", "//", "..", "<=", "==", "!=", "{n}", "[T, n]", "- return x"]
     dictionary("yaml", ops + attributes + language + [": ", "\n  - ", "{shape: [n], name: a}"])
     dictionary("ir", ops + types + [a + "=" for a in attributes] + ["func @", "main @", "weight @", "kernel", "return %", ": f32[T, ", " -> ", " x f32[", "{block=@"])
