@@ -29,10 +29,11 @@ import numpy as np
 
 PIECE, MOST = 1 << 20, 1 << 25   # a matrix is made of pieces of so many values, cut anywhere from a block of at most so many that is drawn once
 SHARD_BYTES = 4 << 30
-NOISE = 2.0              # of routers: the deviation of a logit, over that of what the router reads
+# Of routers: the deviation of a logit over that of what the router reads; and by how much what layers add to the stream makes it wider, half of the way up.
+NOISE, WIDER = 2.0, 1.25
 # Matrices, by use: the size of what comes out over that of what goes in. Outputs are added to the residual stream, and are as small as embeddings are.
 # What attention adds is much the same for neighbouring tokens, and so is kept from deciding which experts they choose.
-GAIN = {"linear": 1.0, "output": 1.0, "attention output": 0.15, "other": 1.0}
+GAIN = {"linear": 1.0, "output": 0.7, "attention output": 0.15, "other": 1.0}
 LOGIT = 3.0              # the deviation of a tied head's logits: at temperature 1 many tokens come up
 
 
@@ -76,7 +77,7 @@ def offsets(kind, experts, top_k, known={}):
     want = shares(kind, experts)
     if want.max() * top_k > 0.999:
         sys.exit(f"--router {kind}: a token chooses {top_k} different experts, so none can have {want.max():.0%} of the choices")
-    logits = np.random.default_rng(1).standard_normal((1 << 14, experts)) * NOISE
+    logits = np.random.default_rng(1).standard_normal((1 << 14, experts)) * NOISE * WIDER
     add = np.zeros(experts)
     for step in range(300):
         chosen = np.argpartition(-(logits + add), top_k - 1, axis=1)[:, :top_k]
