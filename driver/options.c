@@ -48,10 +48,11 @@ void command_help(const Options *options, FILE *to) {
             command->examples);
 }
 
-// "64", "64K", "64M", "64G", "64T", with or without B or iB.
+// "64", "64K", "64M", "64G", "64T", with or without B or iB; "none" is 0.
 static bool parse_size(const char *text, uint64_t *size) {
     char *end;
     errno = 0;
+    if (strcmp(text, "none") == 0) return *size = 0, true;
     unsigned long long number = strtoull(text, &end, 10);
     if (end == text || *text == '-' || errno) return false;
     static const char units[] = "kmgt";
