@@ -62,7 +62,7 @@ static Weight *random_weight(Random *r, Type type) {
         weight = (Weight){.name = weight.name, .type = type, .source = type, .index = -1, .quantize_to = DT_COUNT, .data = data};
     }
     if (r->decisions) {
-        weight.layout = (Layout)below(r, LAYOUT_COUNT);
+        weight.layout = (Layout)below(r, LAYOUT_SPARSE);   // those behind it are of pruned matrices alone
         weight.quantize_to = (DType[]){DT_COUNT, DT_W8, DT_BF16, DT_W5}[below(r, 4)];
     }
     return module_weight(r->module, &weight);
@@ -242,7 +242,7 @@ static void random_func(Random *r, bool main, int *made) {
         Weight *weights[3] = {0};
         for (int w = 0; main && w < (count ? count : 1); w++) weights[w] = random_weight(r, type);
         Value *param = main ? func_weights(func, weights, count) : func_param(func, "p", type, count);
-        if (!main && r->decisions) param->layout = (Layout)below(r, LAYOUT_COUNT);
+        if (!main && r->decisions) param->layout = (Layout)below(r, LAYOUT_SPARSE);   // those behind it are of pruned matrices alone
         r->params[r->param_count++] = param;
     }
     for (int t = 0; t < TRIES && func->node_count < NODES; t++) {
