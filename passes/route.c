@@ -10,7 +10,7 @@
 
 bool pass_route(Module *module, const PassOptions *options, Diags *diags);
 
-enum { MOST_BYTES = 128 * 1024 };
+enum { MOST_BYTES = 256 * 1024 };
 
 static bool is_small(const Routers *routers, const Node *node) {
     if (node->op != OP_LINEAR || !value_is_weight(node->operands[1]) || !routers_has(routers, node)) return false;
