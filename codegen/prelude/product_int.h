@@ -231,7 +231,8 @@ TN_INLINE void tn_codes_columns(tn_codes f, float *acc, long ldacc, const tn_cod
     if (tn_codes_group(f)) {
         tn_code_totals t;
         tn_codes_totals(f, &t, x, r0, first, last, m);
-        TN_UNROLL for (int v = 0; v < 4; v += m > 2 ? 2 : 4) tn_codes_groups(f, acc, ldacc, x, &t, r0, w, open, first, last, end, ahead, m, v, m > 2 ? 2 : 4);
+        const int together = m > 2 && !(f.sparse && !open) ? 2 : 4;   // what is read in order is read once: better some floats in memory
+        TN_UNROLL for (int v = 0; v < 4; v += together) tn_codes_groups(f, acc, ldacc, x, &t, r0, w, open, first, last, end, ahead, m, v, together);
         return;
     }
 #endif
@@ -250,6 +251,17 @@ TN_INLINE void tn_codes_open(tn_codes f, tn_u8 *to, const tn_u8 *w, int first, i
 }
 TN_INLINE void tn_codes_tiles(tn_codes f, float *acc, long ldacc, const tn_code_rows *x, int rows, const tn_u8 *w, const tn_u8 *open, int first, int last, int end, long ahead) {
     int r = 0;
+#ifdef TN_HAVE_EXPAND
+    if (f.sparse && !open) {   // all rows at once
+        switch (rows) {
+        case 4: tn_codes_columns(f, acc, ldacc, x, 0, w, open, first, last, end, ahead, 4); break;
+        case 3: tn_codes_columns(f, acc, ldacc, x, 0, w, open, first, last, end, ahead, 3); break;
+        case 2: tn_codes_columns(f, acc, ldacc, x, 0, w, open, first, last, end, ahead, 2); break;
+        case 1: tn_codes_columns(f, acc, ldacc, x, 0, w, open, first, last, end, ahead, 1); break;
+        }
+        return;
+    }
+#endif
 #ifdef TN_HAVE_DOT_U8S8   // else sixteen lanes are many registers: a row at a time
     for (; rows - r >= 6; r += 6, ahead = 0) tn_codes_columns(f, acc, ldacc, x, r, w, open, first, last, end, ahead, 6);
     if (rows - r >= 4) { tn_codes_columns(f, acc, ldacc, x, r, w, open, first, last, end, ahead, 4); r += 4; ahead = 0; }
@@ -271,9 +283,9 @@ TN_INLINE void tn_codes_finish(tn_codes f, float *acc, long ldacc, const tn_code
 #else
 #define TN_OPENS(rows) ((rows) >= 24)
 #endif
-// A sparse panel is opened for more than two rows, which go through all of k side by side; where bytes do not expand in registers, for any.
+// A sparse panel is opened for more than four rows, which go through all of k side by side; where bytes do not expand in registers, for any.
 #ifdef TN_HAVE_EXPAND
-#define TN_OPENS_SPARSE(rows) ((rows) > 2)
+#define TN_OPENS_SPARSE(rows) ((rows) > 4)
 #else
 #define TN_OPENS_SPARSE(rows) 1
 #endif
