@@ -261,7 +261,8 @@ static void plan_arena(Plan *plan) {
     uint64_t partial = 0;
     for (int i = 0; i < m->func_count; i++)
         if (plan->funcs[i].kernel && plan->funcs[i].kernel->partial_bytes > partial) partial = plan->funcs[i].kernel->partial_bytes;
-    plan->arena_bytes = (uint64_t)round_up((int64_t)angles_place(plan, plan->partial_offset + partial) + 4096, 4096);   // int8 products read up to 64 bytes past a row
+    plan->guess_offset = (uint64_t)round_up((int64_t)(plan->partial_offset + partial), 64);
+    plan->arena_bytes = (uint64_t)round_up((int64_t)angles_place(plan, plan->guess_offset + plan->guess_bytes) + 4096, 4096);   // int8 products read up to 64 bytes past a row
 }
 
 Plan *plan_new(const Module *module, const Target *target, const char *const *input_names, const int64_t *input_defaults, int input_count,
@@ -292,6 +293,7 @@ Plan *plan_new_tuned(const Module *module, const Target *target, const char *con
     plan->page_bytes = plan_func(plan, module->main)->cache_bytes;
     count_calls(plan, module->main, 1);
     plan_costs(plan);
+    plan_guesses(plan);
     plan->book = NULL;   // is the caller's
     plan_arena(plan);
     return plan;

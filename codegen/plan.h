@@ -29,8 +29,11 @@ typedef struct {
     bool in_expert;            // its rows are an expert's, not the step's
     int *rotations;            // of a kernel: of each node, the rotation that a rope turns by; -1: it computes its own angles
     DType *storage;            // of each parameter
+    const Value *guess_from; const Node **guess_nodes; int guess_count;   // guess.c: of a block with experts: the residual, and what leads from it to a choice
     int largest;               // of a kernel: its result that is the program's output (kernel.h); -1: none
 } FuncPlan;
+
+enum { GUESS_ROWS = 4 };      // steps of more tokens choose most experts: they need no guess
 
 // A table of angles that a step computes once: for each token the cosines, then the sines, each padded to 16.
 typedef struct { const Node *rope; const Weight *factors; uint64_t offset; } Rotation;   // offset: in the arena
@@ -54,6 +57,7 @@ struct Plan {
     uint64_t weights_bytes, arena_bytes, page_bytes;
     uint64_t gather_offset;    // in the arena: rows gathered for experts
     uint64_t partial_offset;   // in the arena: what a kernel leaves for the one behind it
+    uint64_t guess_offset, guess_bytes;   // in the arena: what a guess at the next layer's experts makes
     int rotation_count, rotation_capacity; Rotation *rotations;
     bool causal;
     const Node *output;        // main's call of the kernel that says the largest value of each block of the output; NULL: none does
@@ -68,6 +72,9 @@ const char *plan_describe(const Plan *plan, const FuncPlan *f, Arena *arena);
 
 bool plan_places(Plan *plan, Diags *diags);     // places.c: where every weight lies
 void places_print(const Plan *plan, Text *out); // the program's table of pieces
+void plan_guesses(Plan *plan);                  // guess.c: what of each block says which experts it will choose
+void guess_print(const Plan *plan, const FuncPlan *f, Text *out);
+void guess_print_next(const Plan *plan, const Node *node, Text *out);
 void plan_costs(Plan *plan);                    // cost.c: of every kernel
 void plan_angles(Plan *plan);                   // angles.c: the rotations of every kernel
 uint64_t angles_row(const Rotation *r);         // floats a token

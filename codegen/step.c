@@ -241,7 +241,10 @@ static void print_block_call(Step *s, const Node *node, const FuncPlan *callee, 
         }
         text_puts(s->out, "0}");
     }
-    text_printf(s->out, ", cache + %lluULL);%s", (unsigned long long)*cache_used, node->label ? "   // " : "");
+    text_printf(s->out, ", cache + %lluULL, ", (unsigned long long)*cache_used);
+    if (s->f->func == s->plan->module->main) guess_print_next(s->plan, node, s->out);
+    else text_puts(s->out, "0");
+    text_printf(s->out, ");%s", node->label ? "   // " : "");
     text_in_comment(node->label, s->out);
     text_puts(s->out, "\n");
     for (int r = 0; r < node->result_count; r++)
@@ -293,6 +296,11 @@ static void print_experts(Step *s, const Node *node, const FuncPlan *callee) {
     text_puts(s->out, "        const tn_u64 *const *const p_expert = ");
     print_expert_weights(s, node, callee, count);
     text_printf(s->out, ";\n        for (int from = 0, to; from < group_count; from = to) {\n            to = tn_paged(s, w, p_expert, %d, %d, groups, from, group_count);\n", callee->func->param_count, count);
+    if (s->f->guess_from) {
+        text_printf(s->out, "            if (next && s->guess && !from && s->tokens <= %d) next->guess(s, w, ", GUESS_ROWS);
+        print_place(s, s->f->guess_from, false);
+        text_puts(s->out, ", next->p);\n");
+    }
     text_printf(s->out, "            %s(s, w, frame + %lld, x, (tn_u8 *const[]){", callee->name, (long long)node->frame);
     print_place(s, node->results[0], false);
     text_puts(s->out, "}, p_expert, groups, from, to, position, sequence);\n        }\n    }\n");
@@ -309,8 +317,8 @@ static void print_function(Step *s) {
     }
     text_printf(s->out, "\nTN_NOINLINE void %s(const tn_step *s, tn_worker *w, tn_u8 *frame, const tn_u8 *const *in, tn_u8 *const *out, ", s->f->name);
     text_puts(s->out, s->f->expert ? "const tn_u64 *const *p, const tn_group *groups, int from, int to, const int *position, const int *sequence) {\n"
-                                   : "const tn_u64 *p, tn_u64 cache) {\n");
-    text_puts(s->out, s->f->expert ? "    (void)frame, (void)p;\n" : "    (void)frame, (void)p, (void)cache;\n");
+                                   : "const tn_u64 *p, tn_u64 cache, const tn_next *next) {\n");
+    text_puts(s->out, s->f->expert ? "    (void)frame, (void)p;\n" : "    (void)frame, (void)p, (void)cache, (void)next;\n");
     uint64_t cache = 0;
     if (f == s->plan->module->main) angles_print_step(s->plan, s->out);
     for (int i = 0; i < f->node_count; i++) {
@@ -391,7 +399,7 @@ static void print_program(Step *s) {
     text_puts(s->out, "    {0},\n};\nstatic void tn_step_run(const tn_step *s, tn_worker *w) {\n    const tn_u8 *in[] = {");
     for (int i = 0; i < m->main->input_count; i++) text_printf(s->out, "(const tn_u8 *)s->inputs[%d], ", i);
     text_puts(s->out, "0};\n    tn_u8 *out[] = {(tn_u8 *)s->out};\n");
-    text_printf(s->out, "    %s(s, w, s->arena, in, out, 0, 0);\n}\n", plan_func(plan, m->main)->name);
+    text_printf(s->out, "    %s(s, w, s->arena, in, out, 0, 0, 0);\n}\n", plan_func(plan, m->main)->name);
     places_print(plan, s->out);
     program_print(plan, plan->target->name, arena_printf(plan->arena, ".kernel_count = %d, .kernels = tn_kernels, .run = tn_step_run, .needs = tn_needs,\n"
                   "    .probe_count = sizeof tn_probes / sizeof *tn_probes, .probes = tn_probes%s", plan->kernel_count,
@@ -439,6 +447,7 @@ void step_print(const Plan *plan, Text *out) {
         s.pending = ARENA_ARRAY(plan->arena, const Node *, n);
         s.cache_count = s.pending_count = 0;
         print_function(&s);
+        if (s.f->guess_from) guess_print(plan, s.f, out);
     }
     print_program(&s);
 }

@@ -35,6 +35,8 @@ typedef struct tn_step {
     // from … to-1 may run once it has returned `to`. It may have put the groups in another order, the same for every thread. All threads have come to
     // it before the first returns. p[i][e]: where the i-th of `params` parameters of expert e lies; experts: how many there are.
     int (*page)(const struct tn_step *step, struct tn_worker *worker, const unsigned long long *const *p, int params, int experts, tn_group *groups, int from, int count);
+    // NULL, or told by one thread, after `page` was first asked for a layer, which experts e[0 … pairs-1] the next layer may choose. A hint, no more.
+    void (*guess)(const struct tn_step *step, const unsigned long long *const *p, int params, int experts, const int *e, int pairs);
     void *pager;
 } tn_step;
 

@@ -19,6 +19,7 @@
 
 enum { PAGER_PAGE = 4096, PAGER_HUGE_PAGE = 2 << 20, PAGER_LARGE = 4 * PAGER_HUGE_PAGE, PAGER_AHEAD = 2, PAGER_AHEAD_BYTES = 64 << 20 };
 static const double pager_memory = 1 - 1.0 / 64;     // of a share, what a token leaves
+static const double pager_sure = 0.6;                // guesses that are right so often are read
 
 typedef struct {
     ReadJob job;
@@ -27,6 +28,7 @@ typedef struct {
     double share;                  // of the tokens that the layer saw
     uint64_t visited;              // when last: a count of layers
     bool there;
+    bool guessed, early;           // that the next layer chooses it; it is being read for that
 } Piece;
 
 struct Pager {
@@ -38,7 +40,9 @@ struct Pager {
     ReadJob **waits;               // room for a list of jobs
     uint64_t room, held;           // for experts; of those that are there or on their way
     uint64_t layers;               // visited so far
+    double precision;              // of guesses: the share that was right, lately
     bool failed;                   // in this step
+    bool behind;                   // some expert of this layer has no room yet
     // What the first thread decided, for the others.
     int *of_expert;                // the piece of each of the layer's experts, or -1
     tn_group *groups; int layer_room, from, to;   // layer_room: of both arrays
@@ -162,7 +166,7 @@ static int pager_read_pinned(Pager *pager, const tn_program *program, uint64_t f
             madvise(pager->weights + at, (size_t)(end - at), MADV_HUGEPAGE);
 #endif
             jobs[count] = (ReadJob){.to = pager->weights + at, .from = from + at, .bytes = (end - at + PAGER_PAGE - 1) / PAGER_PAGE * PAGER_PAGE};
-            tn_reader_start(pager->reader, &jobs[count++], true);
+            tn_reader_start(pager->reader, &jobs[count++], READ_NOW);
             total += end - at;
         }
         if (i < program->piece_count)
@@ -199,7 +203,7 @@ static void pager_preload(Pager *pager) {
             if (pager->held + piece->bytes > pager->room)
                 return;
             pager->held += piece->bytes;
-            tn_reader_start(pager->reader, &piece->job, false);
+            tn_reader_start(pager->reader, &piece->job, READ_LATER);
         }
     }
 }
@@ -241,6 +245,7 @@ Pager *tn_pager_new(const tn_program *program, const Blob *blob, unsigned long l
         return NULL;
     }
     pager->room = room;
+    pager->precision = 0.5;
     pager->count.pinned = tn_reader_bytes(pager->reader);
     pager_preload(pager);
     return pager;
@@ -277,10 +282,10 @@ static void pager_collect(Pager *pager) {
         int state = atomic_load(&piece->job.state);
         if (state == READ_DONE)
             piece->there = true;
-        if (state == READ_FAILED) {
+        if (state == READ_FAILED)
             pager->failed = true;
+        if (state == READ_FAILED || state == READ_STOPPED)
             pager_drop(pager, piece);
-        }
     }
 }
 
@@ -298,16 +303,14 @@ static bool pager_make_room(Pager *pager, uint64_t bytes) {
         Piece *victim = NULL;
         for (int i = 0; i < pager->piece_count; i++) {
             Piece *piece = &pager->pieces[i];
-            if (piece->wanted || !piece->visits || atomic_load(&piece->job.state) == READ_IDLE)
-                continue;
-            if ((!victim || pager_less_useful(piece, victim)) && (piece->there || tn_reader_cancel(pager->reader, &piece->job)))
+            bool may = piece->visits && !piece->wanted && !piece->guessed && atomic_load(&piece->job.state) != READ_IDLE;
+            if (may && (!victim || pager_less_useful(piece, victim)) && (piece->there || tn_reader_waits(pager->reader, &piece->job)))
                 victim = piece;
-            if (victim && !victim->there)
-                break;
         }
         if (!victim)
             return false;
-        pager_drop(pager, victim);
+        if (victim->there || tn_reader_stop(pager->reader, &victim->job))
+            pager_drop(pager, victim);
     }
     return true;
 }
@@ -365,6 +368,60 @@ static Piece *pager_piece(Pager *pager, const tn_group *group) {
     return piece < 0 ? NULL : &pager->pieces[piece];
 }
 
+static void pager_stop(Pager *pager, Piece *piece) {
+    if (tn_reader_stop(pager->reader, &piece->job))
+        pager_drop(pager, piece);
+}
+
+// Now that it is known what the layer wants: what was guessed wrong is not read further.
+static void pager_judge_guesses(Pager *pager) {
+    for (int i = 0; i < pager->piece_count; i++) {
+        Piece *piece = &pager->pieces[i];
+        if (!piece->guessed)
+            continue;
+        bool right = piece->wanted > 0;
+        pager->precision += ((double)right - pager->precision) / 64;
+        pager->count.guesses += piece->early;
+        pager->count.right += piece->early && right;
+        if (piece->early && !right && !piece->there)
+            pager_stop(pager, piece);
+        piece->guessed = piece->early = false;
+    }
+}
+
+// A layer needs the room.
+static void pager_forget_guesses(Pager *pager) {
+    for (int i = 0; i < pager->piece_count; i++) {
+        Piece *piece = &pager->pieces[i];
+        if (piece->early && !piece->there)
+            pager_stop(pager, piece);
+        piece->guessed = piece->early = false;
+    }
+}
+
+void tn_pager_guess(const tn_step *step, const unsigned long long *const *p, int params, int experts, const int *e, int pairs) {
+    Pager *pager = step->pager;
+    for (int i = 0; i < pairs && !pager->failed; i++) {
+        int found = -1;
+        for (int j = 0; j < params && found < 0 && e[i] >= 0 && e[i] < experts; j++)
+            found = pager_find(pager, p[j][e[i]]);
+        Piece *piece = found < 0 ? NULL : &pager->pieces[found];
+        if (!piece || piece->guessed)
+            continue;
+        piece->guessed = true;
+        int state = atomic_load(&piece->job.state);
+        if (pager->precision < pager_sure || pager->behind)
+            continue;
+        if (state == READ_WAITING)
+            tn_reader_raise(pager->reader, &piece->job, READ_SOON);
+        if (state != READ_IDLE || !pager_make_room(pager, piece->bytes))
+            continue;
+        piece->early = true;
+        pager->held += piece->bytes;
+        tn_reader_start(pager->reader, &piece->job, READ_SOON);
+    }
+}
+
 static void pager_begin_layer(Pager *pager, const tn_step *step, int experts, const tn_group *groups, int count) {
     double keep = 1;
     for (int i = 0; i < step->tokens && keep > 1e-6; i++)
@@ -384,25 +441,31 @@ static void pager_begin_layer(Pager *pager, const tn_step *step, int experts, co
         pager->count.visits++;
         pager->count.hits += piece->there;
     }
+    pager_judge_guesses(pager);
 }
 
-// Starts reading what the groups want, in their order, a little ahead; says whether something had to be left for later.
+// Starts reading what the groups want, in their order, a little ahead.
 static void pager_read_ahead(Pager *pager, const tn_group *groups, int from, int count) {
     uint64_t bytes = 0;
     int reading = 0;
+    pager->behind = false;
     for (int g = from; g < count; g++) {
         Piece *piece = pager_piece(pager, &groups[g]);
         if (!piece || piece->there)
             continue;
-        if (reading >= PAGER_AHEAD && bytes + piece->bytes > PAGER_AHEAD_BYTES)
+        pager->behind = reading >= PAGER_AHEAD && bytes + piece->bytes > PAGER_AHEAD_BYTES;
+        if (pager->behind)
             return;
         if (atomic_load(&piece->job.state) == READ_IDLE) {
-            if (!pager_make_room(pager, piece->bytes))
+            pager->behind = !pager_make_room(pager, piece->bytes);
+            if (pager->behind)
+                pager_forget_guesses(pager);
+            if (pager->behind && !pager_make_room(pager, piece->bytes))
                 return;
             pager->held += piece->bytes;
-            tn_reader_start(pager->reader, &piece->job, true);
-        } else if (!piece->job.urgent)
-            tn_reader_urge(pager->reader, &piece->job);
+            tn_reader_start(pager->reader, &piece->job, READ_NOW);
+        } else
+            tn_reader_raise(pager->reader, &piece->job, READ_NOW);
         reading++;
         bytes += piece->bytes;
     }
@@ -469,7 +532,7 @@ static int pager_decide(Pager *pager, const tn_step *step, const unsigned long l
 // The last call of a layer leaves its last wave wanted: it still runs. The next layer's first call knows that it has, and so does the step's end.
 static void pager_forget_wave(Pager *pager) {
     for (int i = 0; i < pager->piece_count; i++)
-        pager->pieces[i].wanted = 0;
+        pager->pieces[i].wanted = 0;     // guesses stay: they are this layer's
     pager->from = 0;
 }
 
@@ -495,6 +558,7 @@ int tn_pager_end_step(Pager *pager, tn_failure *failure) {
     bool failed = pager->failed;
     pager->failed = false;
     pager_forget_wave(pager);
+    pager_forget_guesses(pager);
     if (tn_reader_check(pager->reader, failure))
         return -1;
     return failed ? tn_fail(failure, TN_BAD_MACHINE, "%s: experts could not be read into memory", pager->file) : 0;

@@ -34,6 +34,7 @@ Pager *tn_pager_new(const tn_program *program, const Blob *blob, unsigned long l
 void tn_pager_free(Pager *pager);
 const unsigned char *tn_pager_weights(const Pager *pager);
 int tn_pager_page(const tn_step *step, tn_worker *worker, const unsigned long long *const *p, int params, int experts, tn_group *groups, int from, int count);
+void tn_pager_guess(const tn_step *step, const unsigned long long *const *p, int params, int experts, const int *e, int pairs);
 int tn_pager_resize(Pager *pager, unsigned long long room, tn_failure *failure);   // between steps; 0, or -1 when not one layer's experts would fit
 int tn_pager_end_step(Pager *pager, tn_failure *failure);                   // 0, or -1: the step's results are worth nothing
 void tn_pager_count(const Pager *pager, tn_paging *out);

@@ -1,5 +1,5 @@
 // Threads that read pieces of a file, past the system's page cache where it lets them: what is read here is kept by us, and a copy in the cache would
-// count against the same memory. Jobs lie in two lists, urgent ones and others; a thread takes the next few MiB of the first job that has any.
+// count against the same memory. Jobs lie in a list for each rank; a thread takes the next few MiB of the first job that has any.
 //
 // What goes wrong first is kept, with the place in the file, until somebody asks.
 #include "runtime/reader.h"
@@ -20,7 +20,7 @@ struct Reader {
     int thread_count;
     pthread_mutex_t lock;
     pthread_cond_t work, done;
-    ReadJob *first[2];             // others, urgent
+    ReadJob *first[READ_RANKS];
     bool stop;
     _Atomic uint64_t bytes;
     tn_failure failure;            // the first
@@ -57,7 +57,7 @@ static bool reader_read(Reader *reader, unsigned char *to, uint64_t from, uint64
 }
 
 static void reader_remove(Reader *reader, ReadJob *job) {
-    for (ReadJob **at = &reader->first[job->urgent]; *at; at = &(*at)->next)
+    for (ReadJob **at = &reader->first[job->rank]; *at; at = &(*at)->next)
         if (*at == job) {
             *at = job->next;
             return;
@@ -65,7 +65,7 @@ static void reader_remove(Reader *reader, ReadJob *job) {
 }
 
 static void reader_append(Reader *reader, ReadJob *job) {
-    ReadJob **at = &reader->first[job->urgent];
+    ReadJob **at = &reader->first[job->rank];
     while (*at)
         at = &(*at)->next;
     *at = job;
@@ -74,7 +74,9 @@ static void reader_append(Reader *reader, ReadJob *job) {
 
 // With the lock held: the next piece of a job; a job all of whose pieces are taken leaves its list.
 static ReadJob *reader_take(Reader *reader, uint64_t *at, uint64_t *bytes) {
-    ReadJob *job = reader->first[1] ? reader->first[1] : reader->first[0];
+    ReadJob *job = NULL;
+    for (int rank = READ_RANKS - 1; rank >= 0 && !job; rank--)
+        job = reader->first[rank];
     if (!job)
         return NULL;
     *at = job->begun;
@@ -101,7 +103,7 @@ static void *reader_thread(void *argument) {
         job->failed |= !well;
         job->left -= bytes;
         if (!job->left) {
-            atomic_store(&job->state, job->failed ? READ_FAILED : READ_DONE);
+            atomic_store(&job->state, job->failed ? READ_FAILED : job->stopped ? READ_STOPPED : READ_DONE);
             pthread_cond_broadcast(&reader->done);
         }
     }
@@ -155,10 +157,10 @@ void tn_reader_free(Reader *reader) {
     free(reader);
 }
 
-void tn_reader_start(Reader *reader, ReadJob *job, bool urgent) {
+void tn_reader_start(Reader *reader, ReadJob *job, int rank) {
     pthread_mutex_lock(&reader->lock);
-    job->urgent = urgent;
-    job->failed = false;
+    job->rank = rank;
+    job->failed = job->stopped = false;
     job->begun = 0;
     job->left = job->bytes;
     atomic_store(&job->state, READ_WAITING);
@@ -167,25 +169,36 @@ void tn_reader_start(Reader *reader, ReadJob *job, bool urgent) {
     pthread_mutex_unlock(&reader->lock);
 }
 
-void tn_reader_urge(Reader *reader, ReadJob *job) {
+void tn_reader_raise(Reader *reader, ReadJob *job, int rank) {
     pthread_mutex_lock(&reader->lock);
-    if (!job->urgent && atomic_load(&job->state) == READ_WAITING && job->begun < job->bytes) {
+    if (job->rank < rank && atomic_load(&job->state) == READ_WAITING && job->begun < job->bytes) {
         reader_remove(reader, job);
-        job->urgent = true;
+        job->rank = rank;
         reader_append(reader, job);
     }
     pthread_mutex_unlock(&reader->lock);
 }
 
-bool tn_reader_cancel(Reader *reader, ReadJob *job) {
+bool tn_reader_waits(Reader *reader, ReadJob *job) {
     pthread_mutex_lock(&reader->lock);
     bool waits = atomic_load(&job->state) == READ_WAITING && !job->begun;
-    if (waits) {
-        reader_remove(reader, job);
-        atomic_store(&job->state, READ_IDLE);
-    }
     pthread_mutex_unlock(&reader->lock);
     return waits;
+}
+
+bool tn_reader_stop(Reader *reader, ReadJob *job) {
+    pthread_mutex_lock(&reader->lock);
+    bool waits = atomic_load(&job->state) == READ_WAITING, begun = job->begun > 0;
+    if (waits && job->begun < job->bytes) {
+        reader_remove(reader, job);
+        job->left -= job->bytes - job->begun;
+        job->begun = job->bytes;
+        job->stopped = true;
+        if (!job->left)
+            atomic_store(&job->state, begun ? READ_STOPPED : READ_IDLE);
+    }
+    pthread_mutex_unlock(&reader->lock);
+    return waits && !begun;
 }
 
 void tn_reader_wait(Reader *reader, ReadJob *const *jobs, int count) {

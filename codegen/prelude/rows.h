@@ -328,6 +328,8 @@ TN_NOINLINE int tn_moe_groups(tn_group *groups, int *place, int *scratch, const 
     for (int i = 0; n == pairs && i < pairs; i++) groups[scratch[tn_inside(expert[i], count)]].x = i / slots;
     return n;
 }
+// Guesses which experts the next layer will choose, from what the residual is before this layer's have run (tn_step.guess).
+typedef struct { void (*guess)(const tn_step *s, tn_worker *w, const tn_u8 *x, const tn_u64 *p); const tn_u64 *p; } tn_next;
 // How many of the groups may run now that those before `from` have (tn_step.page): all, where all weights are there.
 TN_INLINE int tn_paged(const tn_step *s, tn_worker *w, const tn_u64 *const *p, int params, int experts, tn_group *groups, int from, int count) {
     if (!s->page) return count;
