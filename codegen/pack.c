@@ -304,7 +304,7 @@ static bool pack_panel(Packer *p, int64_t index, uint8_t *to) {
 // Whether rows are rounded here, from floats, and eight at a time: they are not stored in the panel's type already.
 static bool rounds(const Weight *w, const PanelFormat *format) {
     DType stored = w->tensor ? w->source.dtype : w->type.dtype, to = format->type;
-    bool known = !format->sparse && (to == DT_BF16 || to == DT_F32 || to == DT_W8 || (format->group && quantizes_to(to)));
+    bool known = !format->sparse && (to == DT_BF16 || to == DT_F32 || row_code_bits(to) || (format->group && quantizes_to(to)));
     return !w->quantized && known && (!format->bits || stored != to || !weight_row_bytes(w, 0));
 }
 

@@ -12,13 +12,14 @@
 #ifndef LANES_PACK
 #define LANES_PACK lanes_pack_any
 #endif
-#pragma GCC diagnostic ignored "-Wpsabi"   // no function that takes or gives vectors is called: all are inlined
 
 typedef float F __attribute__((vector_size(32), aligned(32)));
 typedef int32_t I __attribute__((vector_size(32), aligned(32)));
+typedef double D __attribute__((vector_size(64), aligned(64)));
+typedef int64_t L __attribute__((vector_size(64), aligned(64)));
 typedef int32_t Words __attribute__((vector_size(32), aligned(4)));
 
-#define INLINE static inline __attribute__((always_inline))
+#define INLINE static inline __attribute__((always_inline))   // so that no vector is passed in a call
 
 INLINE F select_f(I mask, F yes, F no) { return (F)(((I)yes & mask) | ((I)no & ~mask)); }
 INLINE F all(float x) { return (F){x, x, x, x, x, x, x, x}; }
@@ -134,6 +135,92 @@ INLINE void put_row8(const F *x, const PanelFormat *f, int64_t k, I there, uint8
     }
 }
 
+// ---- rows of six and five bits: group_search of quantize.c, all weights 1 ---------------------------------------------------------------
+
+typedef struct { F low, high; } Range;
+
+INLINE F row_code(F x, F inverse, const Range *range) {
+    F code = x * inverse;
+    code = select_f(code > range->low, code, range->low);   // NaN: low
+    code = select_f(code < range->high, code, range->high);
+    return nearest(code);
+}
+
+INLINE F inverse_of(F scale) { return select_f(magnitude(scale) > 1e-36f, 1 / scale, all(0)); }
+
+INLINE D row_error(const F *x, int64_t k, F scale, const Range *range) {
+    F inverse = inverse_of(scale);
+    D error = {0};
+    for (int64_t i = 0; i < k; i += 32) {
+        F part = all(0);
+        for (int64_t j = i; j < k && j < i + 32; j++) {
+            F off = x[j] - (scale * row_code(x[j], inverse, range) + 0.0f);
+            part += off * off;
+        }
+        error += __builtin_convertvector(part, D);
+    }
+    return error;
+}
+
+// The better of two scales in each lane where `tried` says so; which took the new one.
+INLINE I take_better(F *best, D *least, F scale, D error, I tried) {
+    I better = __builtin_convertvector((L)(error < *least), I) & tried;
+    L wide = __builtin_convertvector(better, L);
+    *best = select_f(better, scale, *best);
+    *least = (D)(((L)error & wide) | ((L)*least & ~wide));
+    return better;
+}
+
+INLINE F row_search(const F *x, int64_t k, const CodedGroup *group, const Range *range) {
+    F largest = all(0);
+    for (int64_t i = 0; i < k; i++) largest = select_f(magnitude(x[i]) > magnitude(largest), x[i], largest);
+    const float *shrinks;
+    int tries = group_shrinks(group, &shrinks);
+    F best = largest * shrinks[0] / range->low;
+    D least = row_error(x, k, best, range);
+    I going = {-1, -1, -1, -1, -1, -1, -1, -1};
+    for (int t = 1; t < tries; t++) {
+        F scale = largest * shrinks[t] / range->low;
+        take_better(&best, &least, scale, row_error(x, k, scale, range), going);
+    }
+    for (int round = 0; round < 2; round++) {   // fit_scale
+        F inverse = inverse_of(best);
+        D squares = {0}, products = {0};
+        for (int64_t i = 0; i < k; i++) {
+            D code = __builtin_convertvector(row_code(x[i], inverse, range), D);
+            squares += code * code;
+            products += __builtin_convertvector(x[i], D) * code;
+        }
+        F scale = __builtin_convertvector(products / squares, F);
+        going &= __builtin_convertvector((L)(squares > 0), I);
+        going = take_better(&best, &least, scale, row_error(x, k, scale, range), going);
+    }
+    return best;
+}
+
+// Sixteen values of six bits, or thirty-two of five: their low four bits, then a plane of the others.
+INLINE void put_row_planes(const F *x, const PanelFormat *f, int64_t k, I there, uint8_t *to, int n, int count) {
+    CodedGroup group = coded_group(f->type, k);
+    Range range = {all((float)group.low), all((float)group.high)};
+    F scale = row_search(x, k, &group, &range), inverse = inverse_of(scale);
+    int unit = panel_unit(f), more = f->bits - 4;
+    memcpy(to + 4 * n, &scale, sizeof(float) * (size_t)count);
+    uint8_t *at = to + panel_head_bytes(f) + n * 4;
+    for (int64_t i = 0; i < k; i += unit, at += unit * 8 * f->bits) {
+        I high = {0};
+        for (int eight = 0; eight < unit; eight += 8) {
+            I low = {0};
+            for (int j = eight; j < eight + 8 && i + j < k; j++) {
+                I code = __builtin_convertvector(row_code(x[i + j], inverse, &range), I) + f->zero;
+                low |= (code & 15) << (j % 4 * 8 + (j & 4));
+                high |= code >> 4 << (j % 4 * 8 + j / 4 * more);
+            }
+            *(Words *)(void *)(at + eight / 8 * 256) = low & there;
+        }
+        *(Words *)(void *)(at + unit / 8 * 256) = high & there;
+    }
+}
+
 INLINE I bf16_bits(F x) {
     I bits = (I)x, rounded = (I)(((bits + 0x7FFF + (bits >> 16 & 1)) >> 16) & 0xFFFF), not_a_number = (bits & 0x7FFFFFFF) > 0x7F800000;
     return (rounded & ~not_a_number) | (((bits >> 16 & 0xFFFF) | 0x40) & not_a_number);
@@ -160,6 +247,7 @@ INLINE void pack(const Lanes *l, uint8_t *panel, int n, int count) {
     if (l->rotate) rotate(l, k, l->rotate);
     if (f->type == DT_BF16) put_bf16(x, k, there, panel, n);
     else if (f->type == DT_F32) put_f32(x, k, there, panel, n);
+    else if (!f->group && f->bits < 8) put_row_planes(x, f, k, there, panel, n, count);
     else if (!f->group) put_row8(x, f, k, there, panel, n, count);
     else {
         CodedGroup group = coded_group(f->type, k);

@@ -40,6 +40,7 @@ typedef struct { float scale, minimum; } GroupScale;
 CodedGroup coded_group(DType to, int64_t n);   // of w8, w6, w5, or a grouped type of quantize_row
 // The scale that makes Σ weight·(x − value)² least: a grid, then least squares. Never worse than the range itself, which
 // quantize_row takes (for rows of w6 and w5 it searches, all weights equal).
+int group_shrinks(const CodedGroup *group, const float **shrinks);   // the parts of the range that the grid tries, the whole of it first
 GroupScale group_search(const CodedGroup *group, const float *x, const float *weight, int n);
 int group_code(const CodedGroup *group, const GroupScale *scale, float x);
 float group_value(const CodedGroup *group, const GroupScale *scale, int code);

@@ -87,9 +87,15 @@ static bool fit_scale(const CodedGroup *group, GroupScale *scale, const float *x
     return true;
 }
 
+int group_shrinks(const CodedGroup *group, const float **shrinks) {
+    static const float parts[] = {1, 0.96f, 0.92f, 0.88f, 0.84f, 0.8f, 0.75f, 0.7f, 0.65f, 0.6f, 0.55f, 0.5f};   // the last for whole rows
+    *shrinks = parts;
+    return group->bits == 8 ? 2 : group->bits == 4 ? 8 : (int)COUNT_OF(parts);
+}
+
 GroupScale group_search(const CodedGroup *group, const float *x, const float *weight, int n) {
-    static const float shrinks[] = {1, 0.96f, 0.92f, 0.88f, 0.84f, 0.8f, 0.75f, 0.7f, 0.65f, 0.6f, 0.55f, 0.5f};   // the last for whole rows
-    int tries = group->bits == 8 ? 2 : group->bits == 4 ? 8 : (int)COUNT_OF(shrinks);
+    const float *shrinks;
+    int tries = group_shrinks(group, &shrinks);
     GroupScale best = plain_scale(group, x, n, 1);
     double least = group_error(group, &best, x, weight, n);
     for (int i = 1; i < tries; i++) {
