@@ -42,7 +42,7 @@ static const TargetRow rows[] = {
      .cc_flags = CC_V4 " -mavx512vnni -mavx512bf16 -mavx512vbmi2",
      .rank = 6,
      .meaning = "AVX-512 with int8 and bf16 dot products, and VBMI2: AMD since 2022, Intel Xeon since 2023",
-     .needs = NEEDS_V4 " avx512vnni avx512bf16 avx512vbmi2"},
+     .needs = NEEDS_V4 " avx512vbmi2 avx512vnni avx512bf16"},
     {.target = {.name = "amx",
                 .triple = TRIPLE,
                 .vector_bits = 512,
@@ -59,7 +59,7 @@ static const TargetRow rows[] = {
      .cc_flags = CC_V4 " -mavx512vnni -mavx512bf16 -mavx512vbmi2 -mamx-tile -mamx-int8 -mamx-bf16",
      .rank = 7,
      .meaning = "AVX-512 and matrix tiles (AMX): Intel Xeon since 2023",
-     .needs = NEEDS_V4 " avx512vnni avx512bf16 avx512vbmi2 amx-tile amx-int8 amx-bf16"},
+     .needs = NEEDS_V4 " avx512vbmi2 avx512vnni avx512bf16 amx-tile amx-int8 amx-bf16"},
 };
 
 const TargetTable x86_64_targets = {rows, COUNT_OF(rows)};
