@@ -12,7 +12,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { MOST_THREADS = 32, PART_ELEMENTS = 1 << 20, AHEAD = 24 };   // AHEAD: pieces that the kernel is asked for before they are packed
+enum { MOST_THREADS = 32, PART_ELEMENTS = 1 << 19, AHEAD = 32 };   // AHEAD: pieces that the kernel is asked for before they are packed
 
 typedef struct {
     const Weight *weight;
@@ -176,7 +176,7 @@ bool plan_pack(const Plan *plan, bool (*write)(void *to, const void *bytes, size
     pthread_cond_init(&ring.ready, NULL);
     bool done = cut(&ring, plan, arena);
     if (wanted > ring.count) wanted = ring.count;
-    ring.slot_count = 3 * wanted + 2;
+    ring.slot_count = 2 * wanted + 2;
     ring.slots = ARENA_ARRAY(arena, Slot, ring.slot_count);
     while (done && started < wanted && pthread_create(&threads[started], NULL, pack_thread, &ring) == 0) started++;
     const Piece *failed = NULL;
