@@ -1,13 +1,15 @@
 """A file system of one file whose disk can be made to fail: reads of a range of it give EIO from then on, mapped pages included.
 
-It speaks the kernel's FUSE protocol (include/uapi/linux/fuse.h) by itself: no library is needed, but /dev/fuse and the right to mount are.
+It speaks the kernel's FUSE protocol (include/uapi/linux/fuse.h) by itself: no library is needed, but /dev/fuse and the right to mount are. It is served by
+a process of its own: a thread would wait for this process while this process waits for a program to start from the file system.
 """
 import ctypes
 import errno
+import mmap
 import os
+import signal
 import stat
 import struct
-import threading
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 LOOKUP, FORGET, GETATTR, OPEN, READ, RELEASE, FLUSH, INIT, OPENDIR, READDIR, RELEASEDIR, INTERRUPT, BATCH_FORGET = \
@@ -24,7 +26,7 @@ class FailingDisk:
         self.folder, self.name = folder, name.encode()
         self.data = open(source, "rb").read()
         self.mode = os.stat(source).st_mode & 0o777
-        self.broken = None
+        self.shared = mmap.mmap(-1, 16)   # the range that is broken, as the server sees it
 
     @property
     def path(self):
@@ -36,18 +38,27 @@ class FailingDisk:
         if LIBC.mount(b"failing", self.folder.encode(), b"fuse", 0, options.encode()):
             os.close(self.device)
             raise OSError(ctypes.get_errno(), "mount: " + os.strerror(ctypes.get_errno()))
-        self.thread = threading.Thread(target=self.serve, daemon=True)
-        self.thread.start()
+        self.server = os.fork()
+        if not self.server:
+            try:
+                signal.signal(signal.SIGTERM, lambda *_: self.unmount())
+                LIBC.prctl(1, signal.SIGTERM)                              # PR_SET_PDEATHSIG: a test that is killed leaves no mount
+                self.serve()
+            finally:
+                os._exit(0)
         return self
 
+    def unmount(self):
+        LIBC.umount2(self.folder.encode(), 2)                              # MNT_DETACH
+
     def __exit__(self, *_):
-        LIBC.umount2(self.folder.encode(), 2)   # MNT_DETACH
-        self.thread.join(10)
+        self.unmount()
         os.close(self.device)
+        os.waitpid(self.server, 0)
 
     def break_at(self, start, end=None):
         """From now on [start, end) cannot be read, and what the system had kept of the file is forgotten."""
-        self.broken = (start, end or len(self.data))
+        self.shared[:] = struct.pack("<QQ", start, end or len(self.data))
         try:
             os.write(self.device, struct.pack("<IiQQqq", 40, NOTIFY_INVAL_INODE, 0, FILE, 0, 0))
         except FileNotFoundError:
@@ -75,7 +86,8 @@ class FailingDisk:
             return struct.pack("<QII", 0, 2 if code == OPEN else 0, 0)   # 2: what is kept of the file stays good
         if code == READ:
             _, offset, size = struct.unpack_from("<QQI", body)
-            if self.broken and offset < self.broken[1] and offset + size > self.broken[0]:
+            start, end = struct.unpack("<QQ", self.shared[:])
+            if offset < end and offset + size > start:
                 return errno.EIO
             return self.data[offset:offset + size]
         if code == READDIR:
