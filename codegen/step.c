@@ -204,12 +204,15 @@ static void print_kernel_call(Step *s, const Node *node, int index, const FuncPl
         text_puts(s->out, "    }\n");
         return;
     }
-    // Every group's tasks are one list, divided by what they cost: an expert of few rows reads as many bytes as one of many.
+    // Every group's tasks are one list, divided by what they cost: an expert of few rows reads as many bytes as one of many. Lists lie on the stack.
+    enum { MOST_CALLS = 256 };
     const char *cost = task_cost(s, callee) ? task_cost(s, callee) : "1";
-    text_printf(s->out, "        tn_args calls[%d];\n        tn_part parts[%d] = {{0, 0}};\n        for (int g = from; g < to; g++) {\n            const tn_args a = ", callee->experts, callee->experts + 1);
+    int most = callee->experts < MOST_CALLS ? callee->experts : MOST_CALLS;
+    text_printf(s->out, "        tn_args calls[%d];\n        tn_part parts[%d] = {{0, 0}};\n        for (int g = from, n = 0; g < to; g++) {\n            const tn_args a = ", most, most + 1);
     print_arguments(s, node, callee, 0);
-    text_printf(s->out, "            const long n = %s;\n            calls[g - from] = a;\n            parts[g - from + 1] = (tn_part){parts[g - from].tasks + n, parts[g - from].cost + n * %s};\n        }\n"
-                        "        tn_launch_list(w, %d, %s, calls, parts, to - from);\n    }\n", callee->tasks, cost, callee->id, callee->entry);
+    text_printf(s->out, "            const long tasks = %s;\n            calls[n++] = a;\n            parts[n] = (tn_part){parts[n - 1].tasks + tasks, parts[n - 1].cost + tasks * %s};\n"
+                        "            if (n < %d && g + 1 < to) continue;\n            tn_launch_list(w, %d, %s, calls, parts, n);\n            n = 0;\n        }\n    }\n",
+                callee->tasks, cost, most, callee->id, callee->entry);
 }
 
 static void print_places(Step *s, Value *const *values, int count, const char *type) {
