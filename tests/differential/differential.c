@@ -8,7 +8,7 @@
 //                                        (QUANT=w4a8, GROUP=64, ACT_GROUP=32: with other formats)
 //   differential products COUNT [FIRST]  int8 codes with weights of every integer type, in groups of many sizes: as int8, and in steps of 1 … 17, 33, 96
 //                                        and 97 rows the same bits
-//   differential sparse COUNT [FIRST]    pruned matrices, without their zeros and with them: the same bits
+//   differential sparse COUNT [FIRST]    pruned matrices, without their zeros and with them: the same bits (with BITS the generic target's, which compared both)
 //   differential experts COUNT [FIRST]   mixtures, of few and many experts, uniform and skewed, in steps of as many rows as those (QUANT=…)
 //   differential bf16 COUNT [FIRST]      quantized to bf16, in the target's own arithmetic
 //
@@ -336,7 +336,7 @@ static Verdict differ(Make make, OpId op, uint64_t seed, bool broken, bool thoro
         else if (ok && make == make_heads && !c.program->out_blocks) text_puts(why, "a head that does not say the largest of each block");
         else if (ok && near(got, want, n, why) && (!thorough || variations(&c, &script, got, n, why)) &&
                  (!products || rows_alike(&c, &script, got, n, why)) &&
-                 (make != make_sparse || dense_bits(make, seed, &script, got, n, why, diags)) &&
+                 (make != make_sparse || (bits && target != generic) || dense_bits(make, seed, &script, got, n, why, diags)) &&
                  (!(quantize || products) || own_bits || generic_bits(module, &script, got, n, seed, why, diags)))
             verdict = SAME;
         compiled_free(&c);
