@@ -48,7 +48,7 @@ void command_help(const Options *options, FILE *to) {
             command->examples);
 }
 
-// "64", "64K", "64M", "64G", "64T", with or without B or iB; "none" is 0.
+// "64", "64K", "1.5G", "64T", with or without B or iB; "none" is 0.
 static bool parse_size(const char *text, uint64_t *size) {
     char *end;
     errno = 0;
@@ -57,6 +57,13 @@ static bool parse_size(const char *text, uint64_t *size) {
     if (end == text || *text == '-' || errno) return false;
     static const char units[] = "kmgt";
     uint64_t unit = 1;
+    double part = 0;
+    if (*end == '.') {
+        size_t digits = strspn(end + 1, "0123456789");
+        part = strtod(end, NULL);
+        if (!digits) return false;
+        end += 1 + digits;
+    }
     if (*end) {
         const char *found = strchr(units, *end | 32);
         if (found) {
@@ -66,7 +73,7 @@ static bool parse_size(const char *text, uint64_t *size) {
         end += *end == 'i';
         end += *end == 'B' || *end == 'b';
     }
-    return *end == 0 && size_mad(number, unit, 0, UINT64_MAX / 2, size);
+    return *end == 0 && size_mad(number, unit, (uint64_t)(part * (double)unit), UINT64_MAX / 2, size);
 }
 
 // 0, or the exit code after a message.
@@ -81,7 +88,8 @@ static int store(const Options *options, const Option *option, const char *value
         if (size) return *(uint64_t *)option->into = number, 0;
         return usage_error(options->command, large ? "%s: '%s' is too large" : "%s: '%s' is not a size (such as 500M or 20G)", option->name, value);
     case OPTION_COUNT:
-        if (size && number <= INT32_MAX) return *(int *)option->into = (int)number, 0;
+        if (size && number >= 1 && number <= INT32_MAX && !strchr(value, '.')) return *(int *)option->into = (int)number, 0;
+        if (size && number <= INT32_MAX) return usage_error(options->command, "%s: '%s' is not a whole number from 1 on", option->name, value);
         return usage_error(options->command, large ? "%s: '%s' is too large (at most 2147483647)" : "%s: '%s' is not a number", option->name, value);
     }
     return EXIT_USAGE;

@@ -44,6 +44,10 @@ expect 2 "-n 99999999999: too large (at most 2147483647)" run model.yaml -n 9999
 expect 2 "--limit: '99999999999' is too large (at most 2147483647)" eval model.yaml --text a.txt --limit 99999999999
 expect 2 "--ctx: '99999999999999999999' is too large" eval model.yaml --text a.txt --ctx 99999999999999999999
 expect 2 "--cache-size: '99999999999999999999' is too large" run model.yaml --cache-size 99999999999999999999
+expect 2 "--memory: '1.G' is not a size" compile "$folder/absent.yaml" -o "$folder/out" --memory 1.G
+expect 1 "cannot" compile "$folder/absent.yaml" -o "$folder/out" --memory 1.5G
+expect 2 "--step-tokens: '0' is not a whole number from 1 on" check model.yaml --step-tokens 0
+expect 2 "--step-sequences: '1.5' is not a whole number from 1 on" check model.yaml --step-sequences 1.5
 expect 2 "--temp" run model.yaml --temp hot
 expect 1 "cannot" check "$folder/absent.yaml"
 expect 2 "there is no target named 'x86-64-v5'" compile "$folder/absent.yaml" -o "$folder/out" --target x86-64-v5
