@@ -17,11 +17,17 @@ static const Node *only_experts(const Func *f) {
     return found;
 }
 
-static bool leads_to(const Value *from, const Value *to) {
+typedef struct { const Node **nodes; int count; } Seen;
+
+// Looks at each node once: there are very many ways through a block of several layers.
+static bool leads_to(const Value *from, const Value *to, Seen *seen) {
     if (from == to) return true;
     if (!to || to->kind != VALUE_RESULT) return false;
+    for (int i = 0; i < seen->count; i++)
+        if (seen->nodes[i] == to->node) return false;
+    seen->nodes[seen->count++] = to->node;
     for (int o = 0; o < to->node->operand_count; o++)
-        if (leads_to(from, to->node->operands[o])) return true;
+        if (leads_to(from, to->node->operands[o], seen)) return true;
     return false;
 }
 
@@ -59,7 +65,8 @@ void plan_guesses(Plan *plan) {
         if (!moe || f->func == plan->module->main || !f->func->input_count || !out || out->kind != VALUE_RESULT) continue;
         for (int o = 0; o < out->node->operand_count && !f->guess_from; o++) {
             const Value *v = out->node->operands[o];
-            if (!v || v->kind != VALUE_RESULT || !type_equal(&v->type, &f->func->inputs[0]->type) || !leads_to(v, e)) continue;
+            Seen seen = {ARENA_ARRAY(plan->arena, const Node *, f->func->node_count), 0};
+            if (!v || v->kind != VALUE_RESULT || !type_equal(&v->type, &f->func->inputs[0]->type) || !leads_to(v, e, &seen)) continue;
             f->guess_nodes = ARENA_ARRAY(plan->arena, const Node *, f->func->node_count);
             f->guess_from = v;
             if (collect(plan, f, e)) continue;
