@@ -1,6 +1,7 @@
 // Random modules: an op, operands and attributes are drawn; what the builder refuses is drawn again. Sizes come from a small set, so that
 // much fits.
 #include "random_module.h"
+#include "ir/prune.h"
 
 #include <string.h>
 
@@ -64,6 +65,18 @@ static Weight *random_weight(Random *r, Type type) {
     if (r->decisions) {
         weight.layout = (Layout)below(r, LAYOUT_SPARSE);   // those behind it are of pruned matrices alone
         weight.quantize_to = (DType[]){DT_COUNT, DT_W8, DT_BF16, DT_W5}[below(r, 4)];
+        if (type.rank == 2 && below(r, 2) && prune_keeps_zeros(weight.quantize_to == DT_COUNT ? type.dtype : weight.quantize_to)) {
+            weight.prune = (Prune){.of = 1 + below(r, 9), .rows = 1 << below(r, 7), .columns = 1 + below(r, 9)};
+            weight.prune.keep = 1 + below(r, (int)weight.prune.of);
+        }
+        if (type.rank == 2 && type.dtype == DT_F32 && below(r, 2)) {   // every other row
+            int32_t *at = ARENA_ARRAY(r->arena, int32_t, type.dims[0]);
+            for (int64_t i = 0; i < type.dims[0]; i++) at[i] = (int32_t)(2 * i);
+            weight.pick_rows = (Pick){type.dims[0], 2 * type.dims[0], at};
+            weight.source = weight.type;
+            weight.source.dims[0] *= 2;
+            weight.index = -1, weight.step = weight.first = weight.rows = 0, weight.transpose = false;
+        }
     }
     return module_weight(r->module, &weight);
 }
