@@ -452,6 +452,16 @@ static bool moe_gather(Frame *frame, Experts *experts, Given *given, const Expr 
     return true;
 }
 
+// A choice among more experts than there are would run others than were chosen.
+static void moe_choice(Frame *frame, Experts *experts) {
+    const Value *e = experts->operands[2].kind == DATUM_VALUE ? experts->operands[2].value : NULL;
+    if (experts->bad || !e || e->kind != VALUE_RESULT || e->node->op != OP_TOP_K) return;
+    const Type *scores = &e->node->operands[0]->type;
+    int64_t among = scores->dims[scores->rank - 1];
+    if (among > experts->count)
+        moe_error(frame, experts, expr_loc(experts->count_expr), arena_printf(frame->arena, "e chooses among %lld, and count says %lld experts", (long long)among, (long long)experts->count));
+}
+
 static Node *moe_node(Frame *frame, const Experts *experts, Func *func, Slot **slots, int slot_count, const Expr *call,
                       const char *const *names, int name_count) {
     Value **operands = ARENA_ARRAY(frame->arena, Value *, (int64_t)slot_count + 3);
@@ -479,6 +489,7 @@ Datum lower_moe(Frame *frame, const Expr *call, const char *const *names, int na
         moe_indices(frame, &experts, call, rest, &given);
         if (!experts.bad && !moe_gather(frame, &experts, &given, call, &func, &slots, &slot_count)) experts.bad = true;
     }
+    moe_choice(frame, &experts);
     for (int i = 0; i < 3; i++) experts.bad = experts.bad || experts.operands[i].kind == DATUM_POISON;
     if (experts.bad || !func) {
         frame->failed = true;
