@@ -153,7 +153,7 @@ static Token predict(const Build *build, const Rates *rates, uint64_t budget) {
     PagerPlan paging = tn_pager_plan(&program, budget ? budget : UINT64_MAX, others);
     free(pieces);
     bool paged = budget && tn_pager_needed(&paging, budget);
-    token.fits = !paged || paging.room > 0;
+    token.fits = !paged || paging.fits;
     token.missing = paged ? paging.kept_bytes : 0;
     token.budget = paged ? budget : 0;
     token.seconds = token.bytes / (reached * rates->memory) + calls * kernel_seconds + (token.missing > 0 ? token.missing / (reached * rates->disk) : 0);

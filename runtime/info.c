@@ -105,6 +105,8 @@ static void info_paging(const InfoMemory *memory, const InfoToken *token, const 
     info_size("  kept", plan->pinned, "of them, which every token reads");
     if (plan->tables)
         info_size("  mapped", plan->tables, "of tables of which a token reads few rows");
+    if (!plan->expert_count)
+        return;
     snprintf(note, sizeof note, "at most, of %d experts of together %.1f MiB; the others are read when they are chosen", plan->expert_count, (double)plan->experts / (1 << 20));
     info_size("  experts", plan->room, note);
     if (!plan->room || rates->disk <= 0 || rates->memory <= 0)

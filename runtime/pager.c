@@ -87,7 +87,8 @@ PagerPlan tn_pager_plan(const tn_program *program, unsigned long long budget, un
     }
     plan.least = largest * (unsigned long long)slots;
     unsigned long long fixed = plan.pinned + others;
-    plan.room = budget > fixed && budget - fixed >= plan.least ? budget - fixed : 0;
+    plan.fits = budget >= fixed && budget - fixed >= plan.least;
+    plan.room = plan.fits ? budget - fixed : 0;
     if (plan.room > plan.experts)
         plan.room = plan.experts;
     double left = (double)plan.room, hits = 0;
@@ -113,7 +114,7 @@ PagerPlan tn_pager_plan(const tn_program *program, unsigned long long budget, un
 bool tn_pager_needed(const PagerPlan *plan, unsigned long long budget) { return plan->weights + plan->others > budget; }
 
 int tn_pager_fits(const PagerPlan *plan, unsigned long long budget, tn_failure *failure) {
-    if (plan->room || !tn_pager_needed(plan, budget))
+    if (plan->fits || !tn_pager_needed(plan, budget))
         return 0;
     double mib = 1 << 20;
     return tn_fail(failure, TN_BAD_MACHINE, "--memory of %.0f MiB is too little: %.0f MiB of weights that every token reads, %.0f MiB of %sexperts and %.0f MiB of KV cache, "

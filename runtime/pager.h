@@ -15,7 +15,8 @@ typedef struct {
     unsigned long long pinned, tables, experts;
     unsigned long long least;          // of experts: as many of the largest as one token chooses in a layer
     unsigned long long others;         // beside weights: KV cache, arena, overhead
-    unsigned long long room;           // for experts, under the budget; 0: even `least` does not fit
+    bool fits;                         // what stays and `least`, in the budget
+    unsigned long long room;           // for experts, under the budget
     int expert_count;
     double visits, active;             // of experts, a token: how many, and their bytes
     double kept_hits;                  // the share of visits that find their expert in memory, if experts are chosen alike and those visited most are kept

@@ -92,7 +92,7 @@ static int session_open_pager(tn_engine *engine, unsigned long long memory, tn_f
 // Experts give way to a cache that has grown.
 static int session_bound(tn_engine *engine, tn_failure *failure) {
     PagerPlan plan = tn_pager_plan(engine->program, engine->memory, session_others(engine, tn_kv_bytes(engine->kv)));
-    if (!plan.room)
+    if (!plan.fits)
         return tn_pager_fits(&plan, engine->memory, failure);
     return tn_pager_resize(engine->pager, engine->memory - plan.pinned - plan.others, failure);
 }

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "runtime/engine.h"
+#include "runtime/pager.h"
 
 enum { EXPERTS = 8, SLOTS = 2, LAYERS = 3, CALLS = 5, TOKENS = 16, VOCAB = 64, PAGE = 4096, MOST = 150, PINNED = 5 * PAGE, TABLE = 4 * PAGE, WIDTH = 4 };
 enum { EXPERT_BYTES = 2 * PAGE + 100, EXPERT_PAGES = 3, PIECES = 1 + LAYERS * EXPERTS, WEIGHTS = PINNED + TABLE + LAYERS * EXPERTS * EXPERT_PAGES * PAGE };
@@ -218,6 +219,19 @@ static void test_too_small(void **state) {
     assert_non_null(strstr(failure.text, "too little"));
 }
 
+// No experts, but a table that is mapped: nothing needs room.
+static void test_table_alone(void **state) {
+    Fixture *fixture = *state;
+    tn_failure failure = {0};
+    tn_program program = fixture->program;
+    program.piece_count = 1;
+    unsigned long long others = 1 << 20, stay = WEIGHTS - TABLE;
+    PagerPlan enough = tn_pager_plan(&program, others + stay, others), little = tn_pager_plan(&program, others + stay - 1, others);
+    assert_true(tn_pager_needed(&enough, others + stay));
+    assert_int_equal(tn_pager_fits(&enough, others + stay, &failure), 0);
+    assert_int_equal(tn_pager_fits(&little, others + stay - 1, &failure), -1);
+}
+
 static void test_cut_short(void **state) {
     Fixture *fixture = *state;
     tn_failure failure = {0};
@@ -238,6 +252,6 @@ static void test_cut_short(void **state) {
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_new, fixture_free)
 int main(void) {
-    const struct CMUnitTest tests[] = {TEST(test_same_rows), TEST(test_what_is_kept), TEST(test_all_fit), TEST(test_too_small), TEST(test_cut_short)};
+    const struct CMUnitTest tests[] = {TEST(test_same_rows), TEST(test_what_is_kept), TEST(test_all_fit), TEST(test_too_small), TEST(test_table_alone), TEST(test_cut_short)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
