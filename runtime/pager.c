@@ -501,6 +501,16 @@ static int pager_wait(Pager *pager, const tn_group *groups, int from, int count)
     return waits;
 }
 
+// A step that has failed computes with whatever is there; nothing is to change meanwhile.
+static void pager_let_end(Pager *pager) {
+    for (int i = 0; i < pager->piece_count; i++) {
+        ReadJob *job = &pager->pieces[i].job;
+        if (atomic_load(&job->state) == READ_WAITING && tn_reader_stop(pager->reader, job))
+            pager_drop(pager, &pager->pieces[i]);
+        tn_reader_wait(pager->reader, &job, 1);
+    }
+}
+
 static int pager_decide(Pager *pager, const tn_step *step, const unsigned long long *const *p, int params, int experts, tn_group *groups, int from, int count) {
     if (pager->failed)
         return count;
@@ -525,6 +535,8 @@ static int pager_decide(Pager *pager, const tn_step *step, const unsigned long l
         pager_read_ahead(pager, groups, from, count);
         to = pager_ready(pager, groups, from, count);
     }
+    if (pager->failed)
+        pager_let_end(pager);
     if (began)
         pager->count.waited += (double)(tn_now() - began) * 1e-9;
     return pager->failed ? count : to;
