@@ -251,14 +251,17 @@ int latency_measure(const BuildOptions *build, const char *program) {
     int code = text ? child_ask(program, arguments, text, BENCH_TEXT, &length, diags) : -1;
     double bound = strtod(build->latency, NULL);
     json_t *result = code == EXIT_DONE ? json_parse_object(program, text, length, diags) : NULL, *phase;
+    bool decodes = false;
     json_array_foreach(json_object_get(result, "phases"), index, phase) {
         const char *kind = json_string_value(json_object_get(phase, "phase"));
         if (!kind || strcmp(kind, "decode") != 0) continue;
+        decodes = true;
         double median = json_number_value(json_object_get(phase, "seconds")) * 1e3;
         double p99 = json_number_value(json_object_get(phase, "p99_seconds")) * 1e3;
         if (p99 > bound) code = EXIT_MACHINE;
         fprintf(stderr, "%s: measured: a token takes %.2f ms, 99 of 100 at most %.2f ms: %s\n", program, median, p99, p99 > bound ? "too late" : "in time");
     }
+    if (result && !decodes) fprintf(stderr, "%s: not measured: it makes no tokens, one after the other\n", program);
     json_decref(result);
     free(text);
     finish(diags);
