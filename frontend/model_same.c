@@ -18,12 +18,20 @@ static bool same_error(Lower *lower, Loc loc, const char *text, const char *hint
 
 static bool is_open(const char *name) { return *name && name[strlen(name) - 1] == '*'; }
 
+// A * is the last of several characters.
+static bool is_well_formed(const char *name) {
+    const char *star = strchr(name, '*');
+    return !star || (star > name && !star[1]);
+}
+
 static bool read_entry(Lower *lower, const Yaml *key, const Yaml *item) {
     if (item->kind != YAML_SCALAR) return item->poisoned || same_error(lower, item->loc, "same: what a tensor equals is the name of another", NULL);
     if (key->length > MOST_SAME_NAME || item->length > MOST_SAME_NAME) return same_error(lower, key->loc, "same: the name is too long", NULL);
     if (is_open(key->text) != is_open(item->text))
         return same_error(lower, key->loc, "same: either both names end in * or neither does",
                           "\"model.layers.1.*\": \"model.layers.0.*\" says it of all that begin so");
+    if (!is_well_formed(key->text) || !is_well_formed(item->text))
+        return same_error(lower, is_well_formed(key->text) ? item->loc : key->loc, "same: a * stands at the end of a name, behind what it begins with", NULL);
     if (strcmp(key->text, item->text) == 0) return same_error(lower, key->loc, "same: the name says that it equals itself", NULL);
     table_set(lower->same, key->text, arena_strdup(lower->arena, item->text));
     return true;
