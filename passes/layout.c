@@ -19,8 +19,8 @@ bool pass_layout(Module *module, const PassOptions *options, Diags *diags);
 // Of a class: who reads it, and how all its matrices may lie without zeros.
 typedef struct { bool linear, other, no_masks, no_blocks; int64_t kept; int block, weights; const Node *other_node; const Value *value; } Readers;
 
-// Codes are opened 256 of k at a time: a group of x's must fit.
-enum { MOST_SPARSE_GROUP = 256, BLOCK_UNIT = 32 };
+// Codes are opened 256 of k at a time: a group of x's must fit. Of blocks, sixteen rows of x come together on a thread's stack: 2 MiB at most.
+enum { MOST_SPARSE_GROUP = 256, BLOCK_UNIT = 32, MOST_IN_BLOCKS = 32768 };
 
 // Blocks are whole groups of x and of the weight.
 static bool reads_blocks(const Node *node, int operand, int block) {
@@ -79,7 +79,7 @@ static void note_weight(Readers *readers, const Weight *weight, const PassOption
     int block = kept ? blocks_of(weight, stored) : 0;
     bool alike = !readers->weights++ || (readers->kept == kept && readers->block == block);
     int64_t columns = kept ? weight->type.dims[weight->type.rank - 1] : 0;
-    if (!alike || !kept || !block || !(always || pays(kept, columns))) readers->no_blocks = true;
+    if (!alike || !kept || !block || kept > MOST_IN_BLOCKS || !(always || pays(kept, columns))) readers->no_blocks = true;
     if (!alike || !kept || stored != DT_W8 || !masks || !(always || masks_pay(kept, columns))) readers->no_masks = true;
     readers->kept = kept;
     readers->block = block;
