@@ -128,7 +128,7 @@ int tn_pager_fits(const PagerPlan *plan, unsigned long long budget, tn_failure *
 // Addresses for all weights, filled by nothing; the part that lies in the blob from `offset` on must be read or mapped.
 static int pager_reserve(Pager *pager, const tn_program *program, tn_failure *failure) {
     size_t bytes = (size_t)program->weights_bytes;
-    pager->map_length = bytes + PAGER_HUGE_PAGE;
+    pager->map_length = bytes + 2 * (size_t)PAGER_HUGE_PAGE;   // to begin at a huge page, and for the last piece to end at one
     void *map = mmap(NULL, pager->map_length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (map == MAP_FAILED)
         return tn_fail(failure, TN_BAD_MACHINE, "no addresses for %zu bytes of weights", bytes);

@@ -443,6 +443,7 @@ int tn_run(tn_engine *engine, tn_failure *failure) {
     if (engine->pager) {
         step.weights = tn_pager_weights(engine->pager);
         step.page = tn_pager_page;
+        step.guess = tn_pager_guess;
         step.pager = engine->pager;
         if (session_bound(engine, failure))
             return -1;
