@@ -68,7 +68,7 @@ static double disk_rate(const Provider *weights) {
     ReadJob job = {.to = reader ? aligned_alloc(4096, bytes) : NULL, .bytes = bytes}, *wait = &job;
     double began = seconds_now(), took = 0;
     if (job.to) {
-        tn_reader_start(reader, &job, true);
+        tn_reader_start(reader, &job, READ_NOW);
         tn_reader_wait(reader, &wait, 1);
         if (tn_reader_check(reader, &failure) == 0) took = seconds_now() - began;
     }

@@ -1,6 +1,7 @@
 // The command line, one parser for all subcommands. A command lists its options as rows; those of running a model come from the run time's
 // own parser (runtime/cli.h), so that `tenon run` and a compiled program understand the same words.
 #include "driver/driver.h"
+#include "passes/prune.h"
 #include "driver/latency.h"
 
 #include <errno.h>
@@ -191,8 +192,18 @@ static int parse_words(Options *options, int argc, char **argv) {
     return -1;
 }
 
+static bool prune_is_wrong(const char *words) {
+    Diags *diags = diags_new();
+    PruneSpec spec;
+    bool well = prune_spec_read(words, &spec, diags);
+    if (!well) diags_print(diags, stderr);
+    diags_free(diags);
+    return !well;
+}
+
 static int check(Options *options) {
     if (options->build && options->build->prune && strcmp(options->build->prune, "none") == 0) options->build->prune = NULL;   // against a profile's
+    if (options->build && options->build->prune && prune_is_wrong(options->build->prune)) return EXIT_USAGE;
     if (options->argument_count < options->argument_least)
         return usage_error(options->command, "%s is missing", options->argument_room > 1 ? "an argument" : "the model");
     if (options->build && options->build->show && !options->build->profile) return usage_error(options->command, "--show prints a profile, and no --profile is given");

@@ -34,11 +34,19 @@ Parameters parameters_count(const Module *module) {
     return p;
 }
 
+// A count or a size with three decimals: 13.990 billion, 84.935 million.
+static const char *scaled(char text[32], uint64_t number, const char *thousand_million, const char *million) {
+    bool large = number >= 1000000000;
+    snprintf(text, 32, "%.3f %s", (double)number / (large ? 1e9 : 1e6), large ? thousand_million : million);
+    return text;
+}
+
 void parameters_line(const Model *model, Text *out) {
     Parameters p = parameters_count(model->module);
-    text_printf(out, "%s: %.3f billion parameters in %d weights, %.3f GB as stored", model->name, (double)p.elements / 1e9, p.tensors, (double)p.bytes / 1e9);
+    char count[32], bytes[32];
+    text_printf(out, "%s: %s parameters in %d weights, %s as stored", model->name, scaled(count, p.elements, "billion", "million"), p.tensors, scaled(bytes, p.bytes, "GB", "MB"));
     if (p.used_bytes > p.bytes)
-        text_printf(out, "; unshared they would be %.3f billion, %.3f GB: sharing saves %.1f %%", (double)p.used_elements / 1e9, (double)p.used_bytes / 1e9,
+        text_printf(out, "; unshared they would be %s, %s: sharing saves %.1f %%", scaled(count, p.used_elements, "billion", "million"), scaled(bytes, p.used_bytes, "GB", "MB"),
                     100 * (1 - (double)p.bytes / (double)p.used_bytes));
     text_puts(out, "\n");
 }

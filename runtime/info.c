@@ -73,7 +73,7 @@ static double info_disk(const Run *run, tn_failure *failure) {
     double took = 0;
     while (reader && to && took < info_seconds && at + bytes <= run->program->weights_bytes && !failure->code) {
         ReadJob job = {.to = to, .from = from + at, .bytes = bytes}, *wait = &job;
-        tn_reader_start(reader, &job, true);
+        tn_reader_start(reader, &job, READ_NOW);
         tn_reader_wait(reader, &wait, 1);
         tn_reader_check(reader, failure);
         took = (double)(tn_now() - began) * 1e-9;

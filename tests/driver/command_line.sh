@@ -59,6 +59,8 @@ expect 2 "--budget-bits is a number greater than 0, not 'few'" run "$folder/abse
 expect 2 "--budget-kl and --budget-bits: one of them" run "$folder/absent.yaml" --quant auto --budget-kl 0.1 --budget-bits 5 -p x
 expect 2 "so it must be a file" run "$folder/absent.yaml" --quant auto --calibrate - -p x
 expect 2 "chooses what --bits says already" run "$folder/absent.yaml" --quant auto --budget-kl 0.1 --bits a=4 -p x
+expect 2 "a rate lies between 0 and 1" run "$folder/absent.yaml" --prune 1.5 -p x
+expect 2 "is nothing that can be pruned" run "$folder/absent.yaml" --prune 7:4 -p x
 expect 2 "none is given" run "$folder/absent.yaml" --bits a=4 -p x
 expect 0 "--no-cache" compile --help
 expect 2 "unknown option --reference" tune model.yaml --reference
