@@ -6,6 +6,7 @@
 #include "runtime/format.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -44,6 +45,10 @@ static bool put_at(Writer *writer, const void *bytes, size_t length, uint64_t at
 
 static bool flush(Writer *writer) {
     bool done = writer->held == 0 || put_at(writer, writer->buffer, writer->held, writer->at);
+#ifdef SYNC_FILE_RANGE_WRITE
+    if (done && writer->held == BUFFER_BYTES)   // to the disk meanwhile: memory full of what is not there yet makes everybody wait
+        sync_file_range(writer->fd, (off64_t)writer->at, BUFFER_BYTES, SYNC_FILE_RANGE_WRITE);
+#endif
     writer->at += writer->held;
     writer->held = 0;
     return done;

@@ -12,7 +12,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { MOST_THREADS = 32, PART_ELEMENTS = 1 << 19, AHEAD = 32 };   // AHEAD: pieces that the kernel is asked for before they are packed
+enum { MOST_THREADS = 32, PART_ELEMENTS = 1 << 19, AHEAD = 64 };   // AHEAD: pieces that the kernel is asked for before they are packed
 
 typedef struct {
     const Weight *weight;
@@ -30,7 +30,7 @@ typedef struct {
     int slot_count;
     bool stop;
     pthread_mutex_t lock;
-    pthread_cond_t room, ready;   // a slot is empty; a slot is full
+    pthread_cond_t room, ready, further;   // a slot is empty; a slot is full; one more piece is taken
 } Ring;
 
 // ---- the source --------------------------------------------------------------------------------------------------------------------
@@ -60,8 +60,22 @@ static void advise(const Piece *piece, int advice) {
 
 // ---- threads -----------------------------------------------------------------------------------------------------------------------
 
-static void ask_ahead(Ring *ring, int until) {
-    for (; ring->asked < until && ring->asked < ring->count; ring->asked++) advise(&ring->pieces[ring->asked], MADV_WILLNEED);
+// Asks for what comes next. A thread of its own: the kernel makes it wait where memory is short, and packing goes on meanwhile.
+static void *ask_thread(void *of) {
+    Ring *ring = of;
+    pthread_mutex_lock(&ring->lock);
+    while (!ring->stop && ring->asked < ring->count) {
+        if (ring->asked >= ring->taken + AHEAD) {
+            pthread_cond_wait(&ring->further, &ring->lock);
+            continue;
+        }
+        const Piece *piece = &ring->pieces[ring->asked++];
+        pthread_mutex_unlock(&ring->lock);
+        advise(piece, MADV_WILLNEED);
+        pthread_mutex_lock(&ring->lock);
+    }
+    pthread_mutex_unlock(&ring->lock);
+    return NULL;
 }
 
 static SlotState pack_piece(Slot *slot) {
@@ -85,7 +99,7 @@ static void *pack_thread(void *of) {
         if (ring->stop || ring->taken == ring->count) break;
         Slot *slot = &ring->slots[ring->taken % ring->slot_count];
         *slot = (Slot){TAKEN, &ring->pieces[ring->taken++], slot->bytes, slot->room};
-        ask_ahead(ring, ring->taken + AHEAD);
+        pthread_cond_signal(&ring->further);
         pthread_mutex_unlock(&ring->lock);
         SlotState state = pack_piece(slot);
         pthread_mutex_lock(&ring->lock);
@@ -145,6 +159,7 @@ static const Piece *write_pieces(Ring *ring, Stream *s) {
     }
     ring->stop = true;
     pthread_cond_broadcast(&ring->room);
+    pthread_cond_signal(&ring->further);
     pthread_mutex_unlock(&ring->lock);
     return failed;
 }
@@ -169,23 +184,27 @@ bool plan_pack(const Plan *plan, bool (*write)(void *to, const void *bytes, size
     Arena *arena = arena_new();
     Ring ring = {.slot_count = 0};
     Stream stream = {write, to, 0, plan->weights_bytes, progress, progress_to};
-    pthread_t threads[MOST_THREADS];
+    pthread_t threads[MOST_THREADS], asker;
     int wanted = processors(), started = 0;
     pthread_mutex_init(&ring.lock, NULL);
     pthread_cond_init(&ring.room, NULL);
     pthread_cond_init(&ring.ready, NULL);
+    pthread_cond_init(&ring.further, NULL);
     bool done = cut(&ring, plan, arena);
     if (wanted > ring.count) wanted = ring.count;
     ring.slot_count = 2 * wanted + 2;
     ring.slots = ARENA_ARRAY(arena, Slot, ring.slot_count);
     while (done && started < wanted && pthread_create(&threads[started], NULL, pack_thread, &ring) == 0) started++;
+    bool asks = started && pthread_create(&asker, NULL, ask_thread, &ring) == 0;
     const Piece *failed = NULL;
     if (done && ring.count && !started) diag_error(diags, NOWHERE, "no thread could be started"), done = false;
     else if (done) failed = write_pieces(&ring, &stream);
     for (int i = 0; i < started; i++) pthread_join(threads[i], NULL);
+    if (asks) pthread_join(asker, NULL);
     if (failed) diag_error(diags, NOWHERE, "writing weight %s failed", failed->weight->name), done = false;
     for (int i = 0; i < ring.slot_count; i++) free(ring.slots[i].bytes);
     pthread_cond_destroy(&ring.ready);
+    pthread_cond_destroy(&ring.further);
     pthread_cond_destroy(&ring.room);
     pthread_mutex_destroy(&ring.lock);
     arena_free(arena);
