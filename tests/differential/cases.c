@@ -6,7 +6,6 @@
 
 const int edge_sizes[EDGES] = {1, 2, 3, 5, 7, 8, 13, 15, 16, 17, 24, 31, 32, 33, 40, 47, 48, 63, 64, 65, 96, 100, 127, 130};
 enum { MOST = 160 };
-
 typedef struct { Value *value; bool exact; } Held;
 typedef struct {
     uint64_t state;
