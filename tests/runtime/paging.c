@@ -1,5 +1,6 @@
 // Experts beyond memory, on a model written by hand whose output is a hash of every weight that it visits: the same rows for whatever fits, on any number
-// of threads, however a prompt is cut; what is counted; a bound that is too small; a file that is cut short while it is in use.
+// of threads, however a prompt is cut; what is counted; a bound that is too small; a file that is cut short while it is in use; memory of large experts
+// that is given back and no other (the linker hands mmap and madvise to this file).
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 #include "runtime/engine.h"
 #include "runtime/pager.h"
@@ -167,7 +169,7 @@ static int fixture_free(void **state) {
 
 static void check_same(Fixture *fixture, tn_engine *engine, int seed, int count) {
     float rows[MOST][WIDTH];
-    int ids[MOST];
+    int ids[MOST] = {0};
     for (int i = 0; i < count; i++)
         ids[i] = (int)(mix((uint64_t)seed, (uint64_t)i) % VOCAB);
     collect(engine, ids, count, rows);
@@ -250,8 +252,76 @@ static void test_cut_short(void **state) {
     tn_close(engine);
 }
 
+// Three experts whose memory is rounded up to huge pages, the last at the end of the weights; there is room for two.
+enum { LARGE = (8 << 20) + PAGE, LARGE_PLACE = 10 << 20, LARGE_FIRST = 2 << 20, LARGE_COUNT = 3, LARGE_WEIGHTS = LARGE_FIRST + (LARGE_COUNT - 1) * LARGE_PLACE + LARGE };
+static struct { unsigned char *from; size_t bytes; int given_back; bool beyond; } reserved;
+
+void *__real_mmap(void *at, size_t length, int protection, int flags, int fd, off_t offset);
+void *__wrap_mmap(void *at, size_t length, int protection, int flags, int fd, off_t offset);
+int __real_madvise(void *at, size_t length, int advice);
+int __wrap_madvise(void *at, size_t length, int advice);
+
+// What is reserved for weights begins a page behind a huge page's beginning: the farthest from the next.
+void *__wrap_mmap(void *at, size_t length, int protection, int flags, int fd, off_t offset) {
+    if (!(flags & MAP_NORESERVE) || !(protection & PROT_WRITE) || length < LARGE_WEIGHTS)
+        return __real_mmap(at, length, protection, flags, fd, offset);
+    size_t huge = 2 << 20, room = length + 2 * huge;
+    uintptr_t free_at = (uintptr_t)__real_mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    munmap((void *)free_at, room);
+    reserved.from = __real_mmap((void *)((free_at + huge) / huge * huge + PAGE), length, protection, flags, fd, offset);
+    reserved.bytes = length;
+    return reserved.from;
+}
+
+int __wrap_madvise(void *at, size_t length, int advice) {
+    const unsigned char *from = at;
+    if (reserved.from && advice == MADV_DONTNEED) {
+        reserved.given_back++;
+        reserved.beyond |= from < reserved.from || from + length > reserved.from + reserved.bytes;
+    }
+    return __real_madvise(at, length, advice);
+}
+
+static void test_large_experts(void **state) {
+    Fixture *fixture = *state;
+    tn_failure failure = {0};
+    tn_piece large[LARGE_COUNT];
+    unsigned long long offsets[LARGE_COUNT];
+    const unsigned long long *p[] = {offsets};
+    for (int i = 0; i < LARGE_COUNT; i++)
+        large[i] = (tn_piece){offsets[i] = LARGE_FIRST + (unsigned long long)i * LARGE_PLACE, LARGE, 1};
+    BlobHeader header = {.version = BLOB_VERSION, .section_count = 1, .length = PAGE + LARGE_WEIGHTS};
+    memcpy(header.magic, BLOB_MAGIC, 8);
+    header.sections[0] = (BlobSection){.kind = SECTION_WEIGHTS, .offset = PAGE, .length = LARGE_WEIGHTS};
+    header.hash = tn_blob_table_hash(&header);
+    FILE *file = fopen(fixture->path, "we");
+    assert_true(file && fwrite(&header, sizeof header, 1, file) == 1 && !fclose(file) && !truncate(fixture->path, PAGE + LARGE_WEIGHTS));
+    tn_program program = fixture->program;
+    program.blob_hash = header.hash;
+    program.weights_bytes = LARGE_WEIGHTS;
+    program.pieces = large;
+    program.piece_count = LARGE_COUNT;
+    Blob *blob = tn_blob_open(fixture->path, &program, &failure);
+    memset(&reserved, 0, sizeof reserved);
+    Pager *pager = blob ? tn_pager_new(&program, blob, 2 * LARGE_PLACE, &failure) : NULL;
+    if (!pager)
+        fail_msg("%s", failure.text);
+    tn_step step = {.pager = pager, .tokens = 1};
+    tn_worker worker = {.count = 1};
+    for (int i = 0; i < 4 * LARGE_COUNT; i++) {
+        tn_group group = {i % LARGE_COUNT, 0, 1, 0};
+        assert_int_equal(tn_pager_page(&step, &worker, p, 1, LARGE_COUNT, &group, 0, 1), 1);
+        assert_int_equal(tn_pager_end_step(pager, &failure), 0);
+    }
+    assert_true(reserved.given_back >= LARGE_COUNT);
+    assert_false(reserved.beyond);
+    tn_pager_free(pager);
+    tn_blob_close(blob);
+    reserved.from = NULL;
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_new, fixture_free)
 int main(void) {
-    const struct CMUnitTest tests[] = {TEST(test_same_rows), TEST(test_what_is_kept), TEST(test_all_fit), TEST(test_too_small), TEST(test_table_alone), TEST(test_cut_short)};
+    const struct CMUnitTest tests[] = {TEST(test_same_rows), TEST(test_what_is_kept), TEST(test_all_fit), TEST(test_too_small), TEST(test_table_alone), TEST(test_cut_short), TEST(test_large_experts)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
